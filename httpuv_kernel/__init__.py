@@ -1,0 +1,80 @@
+"""An HTTP and WebSocket server inside a Jupyter kernel.
+
+Network I/O and static files live on a background thread; the app's callbacks run on the main thread when
+it is idle, so they see the notebook's live variables without a lock.
+
+::
+
+    network/   sockets, HTTP, files           thread "httpuv-io"
+       │  bridge.py: two queues of plain values
+    main/      requests, the app, callbacks   main thread
+    hosts/     kernel, script: when is the main thread idle
+"""
+
+from ._version import __version__
+from .addresses import ip_family
+from .browser_url import browser_url
+from .config import HTTPUV
+from .errors import *  # noqa: F403
+from .errors import __all__ as _errors
+from .main.request import Request
+from .main.response import Response
+from .main.run import interrupt, later, run_now, run_server, service, service_async
+from .main.server import (
+    Server,
+    WebServer,
+    list_servers,
+    start_server,
+    stop_all_servers,
+    stop_server,
+)
+from .static_paths import (
+    StaticPath,
+    StaticPathOptions,
+    exclude_static_path,
+    static_path,
+    static_path_options,
+)
+
+__all__ = [
+    "HTTPUV",
+    "Request",
+    "Response",
+    "Server",
+    "StaticPath",
+    "StaticPathOptions",
+    "WebServer",
+    "__version__",
+    "browser_url",
+    "exclude_static_path",
+    "interrupt",
+    "ip_family",
+    "later",
+    "list_servers",
+    "load_ipython_extension",
+    "run_now",
+    "run_server",
+    "service",
+    "service_async",
+    "start_server",
+    "static_path",
+    "static_path_options",
+    "stop_all_servers",
+    "stop_server",
+    "unload_ipython_extension",
+    *_errors,
+]
+
+
+def load_ipython_extension(ipython: object) -> None:
+    """`%load_ext httpuv_kernel`: the magics."""
+    from .magics import load
+
+    load(ipython)
+
+
+def unload_ipython_extension(ipython: object) -> None:
+    """`%unload_ext httpuv_kernel`: stops every server and leaves nothing behind."""
+    from .magics import unload
+
+    unload(ipython)

@@ -1,0 +1,201 @@
+"""The bridge between the network side and the main side: two channels of plain values.
+
+A channel is a queue and one file descriptor that is readable while the queue may hold something. Any
+thread puts, one thread takes. The descriptor is written when the queue goes from looked-at to not
+looked-at, so a batch costs one wake-up, and whatever loop the reader runs (asyncio, libuv, Qt, Tk, a
+poll) can watch it.
+
+Both ends live here; neither side's objects do. With `check_plain` every message is marshalled both ways,
+which proves that it could cross to another process.
+
+Shared ground: imported by both sides, imports neither.
+"""
+
+from __future__ import annotations
+
+import itertools
+import marshal
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from time import monotonic
+from typing import Any
+
+from .errors import NetworkError
+from .messages import Message
+
+__all__ = ["Bridge", "Channel", "WakeFd"]
+
+
+class WakeFd:
+    """A descriptor that is readable from `set` to `clear`; both never block, in any thread."""
+
+    def __init__(self) -> None:
+        self._writer: socket.socket | None = None
+        if sys.platform == "linux":
+            self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self._reader, self._writer = socket.socketpair()
+            self._reader.setblocking(False)
+            self._writer.setblocking(False)
+            self._fd = self._reader.fileno()
+
+    def fileno(self) -> int:
+        """The descriptor to watch for reading; -1 once closed."""
+        return self._fd
+
+    def set(self) -> None:
+        """Make it readable."""
+        try:
+            if self._writer is None:
+                os.eventfd_write(self._fd, 1)
+            else:
+                self._writer.send(b"\0")
+        except BlockingIOError:  # full: readable already
+            pass
+        except OSError:
+            if self._fd != -1:
+                raise
+
+    def clear(self) -> None:
+        """Make it unreadable."""
+        try:
+            if self._writer is None:
+                os.eventfd_read(self._fd)
+            else:
+                while len(self._reader.recv(4096)) == 4096:
+                    pass
+        except BlockingIOError:  # not readable already
+            pass
+
+    def close(self) -> None:
+        """Close it; a later `set` does nothing. Call it when nobody watches any more."""
+        fd, self._fd = self._fd, -1
+        if fd == -1:
+            return
+        if self._writer is None:
+            os.close(fd)
+        else:
+            self._reader.close()
+            self._writer.close()
+
+
+class Channel:
+    """One direction of the bridge."""
+
+    __slots__ = ("_armed", "_queue", "wake")
+
+    def __init__(self) -> None:
+        self._queue: deque[Any] = deque()
+        self._armed = False
+        self.wake = WakeFd()
+
+    def put(self, item: object) -> None:
+        """Queue an item and wake the reader if it sleeps. Any thread."""
+        self._queue.append(item)
+        # The reader lowers `_armed` before it looks at the queue, so an item it does not see is one
+        # whose writer sees `_armed` lowered, and wakes it.
+        if not self._armed:
+            self._armed = True
+            self.wake.set()
+
+    def take(self) -> Iterator[Any]:
+        """What is queued, until the queue is empty. The reader's thread only."""
+        self._armed = False
+        queue = self._queue
+        while queue:
+            yield queue.popleft()
+
+    def nudge(self) -> None:
+        """Wake the reader whatever the state says. Any thread.
+
+        An interrupt may cut `put` between its lines; a spurious wake-up mends that and costs nothing.
+        """
+        self._armed = True
+        self.wake.set()
+
+    def disarm(self) -> None:
+        """Have the next `put` wake the reader; the reader looks at the queue after this."""
+        self._armed = False
+
+    def hold(self) -> None:
+        """Wake the reader for nothing but `nudge` until it takes again."""
+        self._armed = True
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+
+class Bridge:
+    """Both channels, and the questions of the main side that wait for a reply."""
+
+    def __init__(self, *, check_plain: bool = False) -> None:
+        self.to_main = Channel()
+        self.to_network = Channel()
+        self._calls: dict[int, Future[Any]] = {}
+        self._call_ids = itertools.count(1)
+        self._check_plain = check_plain
+
+    # -- main side -----------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Hand a message to the network side. Any thread of the main side's process."""
+        if self._check_plain:
+            message = marshal.loads(marshal.dumps(message))
+        self.to_network.put(message)
+
+    def ask(self, kind: str, *arguments: object, timeout: float = 10.0) -> Any:
+        """Send `(kind, call, *arguments)` and block until the network side replies.
+
+        Any thread but the network side's. Runs no callback while it waits.
+
+        Raises:
+            OSError: the network side's own error, number and text.
+            NetworkError: no reply within `timeout` seconds.
+        """
+        call = next(self._call_ids)
+        future: Future[Any] = Future()
+        self._calls[call] = future
+        try:
+            self.send((kind, call, *arguments))
+            try:
+                return future.result(timeout)
+            except (TimeoutError, FutureTimeoutError) as error:
+                if future.done():  # the reply itself was a timeout of the system
+                    raise
+                raise NetworkError(
+                    f"the network side did not answer {kind!r} within {timeout:g} s"
+                ) from error
+        finally:
+            self._calls.pop(call, None)
+
+    # -- network side --------------------------------------------------------------------------
+
+    def post(self, message: Message) -> None:
+        """Hand a message to the main side, stamped with the time, by which callbacks are ordered."""
+        if self._check_plain:
+            message = marshal.loads(marshal.dumps(message))
+        self.to_main.put((monotonic(), message))
+
+    def reply(self, call: int, value: object = None) -> None:
+        """Answer a question of the main side."""
+        future = self._calls.get(call)
+        if future is not None and not future.done():
+            future.set_result(marshal.loads(marshal.dumps(value)) if self._check_plain else value)
+
+    def reply_error(self, call: int, number: int, text: str) -> None:
+        """Answer it with an error of the system."""
+        future = self._calls.get(call)
+        if future is not None and not future.done():
+            future.set_exception(OSError(number, text))
+
+    # -- both ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close both descriptors; nobody may watch them any more."""
+        self.to_main.wake.close()
+        self.to_network.wake.close()

@@ -1,0 +1,47 @@
+"""The hosts: which program is this Python running in, and how are callbacks run when it is idle.
+
+A host watches the bridge's descriptor on the main thread while nothing of the user's runs, and calls the
+main side's `drain` when it is readable. It also knows where a callback's output belongs and which
+asyncio loop a coroutine handler runs on. `find_host` looks; the modules are one host each.
+
+Imports neither side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import sys
+import threading
+
+from .base import Host, Output
+
+__all__ = ["Host", "Output", "find_host"]
+
+
+def find_host() -> Host:
+    """The host this process runs in, looked up anew at each call. Any thread."""
+    from .asyncio_loop import AsyncioHost
+    from .script import ScriptHost
+
+    if multiprocessing.parent_process() is not None:  # a fork still looks like its parent's kernel
+        return ScriptHost()
+    kernel = _running_kernel()
+    if kernel is not None:
+        from .kernel import KernelHost
+
+        return KernelHost(kernel)
+    if threading.current_thread() is threading.main_thread():
+        loop = asyncio._get_running_loop()
+        if loop is not None:
+            return AsyncioHost(loop)
+    return ScriptHost()
+
+
+def _running_kernel() -> object | None:
+    """The ipykernel of this process, when its loop runs."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    kernel = getattr(shell, "kernel", None)
+    loop = getattr(getattr(kernel, "io_loop", None), "asyncio_loop", None)
+    return kernel if loop is not None and loop.is_running() else None

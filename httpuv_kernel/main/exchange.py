@@ -1,0 +1,275 @@
+"""One request on the main side: from the bridge to the app's handler, and its answer back.
+
+Main side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any, Protocol
+
+from .. import messages
+from ..fields import response_head
+from ..hosts import Output
+from ..messages import RequestBody, RequestHead
+from .app import App
+from .later import Entry
+from .loop import MainLoop
+from .request import Request
+from .response import FileBody, PreparedBody, is_response, prepare
+from .streaming import AsyncBodyStream, BodyStream
+
+__all__ = ["Answer", "AppServer", "Exchanges"]
+
+_PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
+_INTERNAL_ERROR = response_head(500, _PLAIN, None)
+_NOT_FOUND = response_head(404, _PLAIN, None)
+
+
+class AppServer(Protocol):
+    """What an exchange needs of its server."""
+
+    app: App
+    output: Output
+
+
+class Exchanges:
+    """Every request that this side has and has not answered, by its id. Main thread."""
+
+    def __init__(self, loop: MainLoop, servers: dict[int, Any]) -> None:
+        self.loop = loop
+        self._servers = servers
+        self._answers: dict[int, Answer] = {}
+        loop.handlers.update(
+            {
+                messages.REQUEST: self._on_request,
+                messages.HEADERS: self._on_headers,
+                messages.BODY: self._on_body,
+                messages.ACK: self._on_ack,
+                messages.GONE: self._on_gone,
+            }
+        )
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def _on_request(
+        self, when: float, exchange: int, server: int, head: RequestHead, body: RequestBody
+    ) -> None:
+        if server in self._servers:  # else it was stopped meanwhile
+            self._answers[exchange] = answer = Answer(self, exchange, self._servers[server], head)
+            answer.entry = self.loop.queue.push(when, answer.run_call, body)
+
+    def _on_headers(self, when: float, exchange: int, server: int, head: RequestHead) -> None:
+        if server in self._servers:
+            self._answers[exchange] = answer = Answer(self, exchange, self._servers[server], head)
+            answer.entry = self.loop.queue.push(when, answer.run_on_headers)
+
+    def _on_body(self, when: float, exchange: int, body: RequestBody) -> None:
+        answer = self._answers.get(exchange)
+        if answer is not None:
+            answer.entry = self.loop.queue.push(when, answer.run_call, body)
+
+    def _on_ack(self, when: float, exchange: int, count: int) -> None:
+        answer = self._answers.get(exchange)
+        if answer is not None and answer.stream is not None:
+            answer.stream.acknowledge(count)
+
+    def _on_gone(self, when: float, exchange: int) -> None:
+        answer = self._answers.pop(exchange, None)
+        if answer is not None:
+            answer.abandon()
+
+    def forget(self, exchange: int) -> bool:
+        """The exchange is over; False when it was already, so that nothing is answered twice."""
+        return self._answers.pop(exchange, None) is not None
+
+    def is_live(self, exchange: int) -> bool:
+        """Whether an answer is still wanted."""
+        return exchange in self._answers
+
+
+class Answer:
+    """The answering of one request. Main thread."""
+
+    __slots__ = ("_closing", "_exchanges", "_head", "_request", "_task", "entry", "id", "server", "stream")
+
+    def __init__(
+        self, exchanges: Exchanges, exchange: int, server: AppServer, head: RequestHead
+    ) -> None:
+        self._exchanges = exchanges
+        self._head = head
+        self._request: Request | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._closing = False
+        self.id = exchange
+        self.server = server
+        self.entry: Entry | None = None
+        self.stream: BodyStream | AsyncBodyStream | None = None
+
+    # -- callbacks -------------------------------------------------------------------------------
+
+    def run_call(self, body: RequestBody) -> None:
+        """Run the app's `call` with the whole request."""
+        self.entry = None
+        self._closing = False
+        handler = self.server.app.call
+        if handler is None:
+            self._send((messages.RESPOND, self.id, _NOT_FOUND, b"404 Not Found\n"))
+            return
+        try:
+            request = self._request = Request(self._head, body)
+        except OSError as error:  # the spooled body is gone
+            self.fail(error)
+            return
+        self._run(handler, request)
+
+    def run_on_headers(self) -> None:
+        """Run the app's `on_headers`; its answer, if any, is the last of the connection."""
+        self.entry = None
+        self._closing = True
+        handler = self.server.app.on_headers
+        assert handler is not None
+        self._run(handler, Request(self._head, b""))
+
+    def _run(self, handler: Callable[..., Any], request: Request) -> None:
+        try:
+            result = self._exchanges.loop.call(self.server.output, handler, request)
+        except BaseException as error:
+            self.fail(error)
+        else:
+            self.settle(result)
+
+    def settle(self, result: object) -> None:
+        """Answer with what a handler returned, now or when it is there."""
+        if type(result) is dict or is_response(result):
+            self._respond(result)
+        elif result is None and self._closing:
+            self._exchanges.loop.bridge.send((messages.CONTINUE, self.id))
+        elif inspect.isawaitable(result) and (
+            asyncio.isfuture(result) or not hasattr(result, "add_done_callback")
+        ):
+            self.start_task(_await(result), self._settle_task)
+        elif hasattr(result, "add_done_callback"):
+            # A future of threads or of another machine; it may call back in any thread.
+            result.add_done_callback(
+                lambda future: self._exchanges.loop.push(self._settle_future, future)
+            )
+        else:
+            self._respond(result)
+
+    def start_task(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        on_done: Callable[[asyncio.Task[Any]], None],
+    ) -> None:
+        """Run a coroutine of user code on the host's loop."""
+        loop, output = self._exchanges.loop, self.server.output
+        self._task = task = loop.host.create_task(
+            loop.guarded(coroutine, output), output.context.copy()
+        )
+        task.add_done_callback(on_done)
+
+    def _settle_task(self, task: asyncio.Task[Any]) -> None:
+        self._task = None
+        if not self._exchanges.is_live(self.id):
+            if not task.cancelled():
+                task.exception()  # seen: nobody is left to be told
+        elif task.cancelled():
+            self.fail(asyncio.CancelledError("the handler was cancelled"))
+        elif task.exception() is not None:
+            self.fail(task.exception())  # type: ignore[arg-type]
+        else:
+            self.settle(task.result())
+
+    def _settle_future(self, future: Any) -> None:
+        if not self._exchanges.is_live(self.id):
+            return
+        try:
+            result = self._exchanges.loop.call(self.server.output, future.result)
+        except BaseException as error:
+            self.fail(error)
+        else:
+            self.settle(result)
+
+    # -- the answer ------------------------------------------------------------------------------
+
+    def _respond(self, result: object) -> None:
+        try:
+            head, body = prepare(result, "on_headers" if self._closing else "call")
+        except Exception as error:
+            self.fail(error)
+            return
+        if self._closing:
+            head = head._replace(close=True)
+        if type(body) is bytes:
+            self._send((messages.RESPOND, self.id, tuple(head), body))
+        elif isinstance(body, FileBody):
+            self._send((messages.SEND_FILE, self.id, tuple(head), body.path, body.owned))
+        else:
+            self._stream(tuple(head), head.length, body)
+
+    def _stream(self, head: tuple[Any, ...], length: int | None, body: PreparedBody) -> None:
+        if isinstance(body, AsyncIterator):
+            self.stream = AsyncBodyStream(self, head, length, body)
+        else:
+            assert isinstance(body, Iterator)
+            self.stream = BodyStream(self, head, length, body)
+        self.stream.begin()
+
+    def call_user(self, function: Callable[..., Any], *arguments: object) -> Any:
+        """Call user code that belongs to this exchange."""
+        return self._exchanges.loop.call(self.server.output, function, *arguments)
+
+    def push(self, function: Callable[..., None]) -> None:
+        """Queue a callback of this exchange."""
+        self.entry = self._exchanges.loop.push(function)
+
+    def send(self, message: messages.Message) -> None:
+        """Send what is not the end of the answer."""
+        self._exchanges.loop.bridge.send(message)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the client is there and the answer not complete."""
+        return self._exchanges.is_live(self.id)
+
+    def _send(self, message: messages.Message) -> None:
+        self._exchanges.loop.bridge.send(message)
+        self.finish()
+
+    def fail(self, error: BaseException) -> None:
+        """A 500 for the client, or a cut when its response has begun; the traceback for the user."""
+        begun = self.stream is not None and self.stream.begun
+        if self._exchanges.is_live(self.id):
+            if begun:
+                self._send((messages.ABORT, self.id))
+            else:
+                message = b"500 Internal Server Error\n"
+                self._send((messages.RESPOND, self.id, tuple(_INTERNAL_ERROR), message))
+        method, target = self._head[0], self._head[1].decode("latin-1")
+        self._exchanges.loop.show_error(self.server.output, error, f"{method} {target} failed")
+
+    def finish(self) -> None:
+        """The answer is complete."""
+        self._exchanges.forget(self.id)
+        if self._request is not None:
+            self._request.close()
+
+    def abandon(self) -> None:
+        """The client has left: do not begin; end what has begun. Runs no user code itself."""
+        if self.entry is not None:
+            self._exchanges.loop.queue.cancel(self.entry)
+            self.entry = None
+        if self._task is not None:
+            self._task.cancel()
+        if self.stream is not None:
+            self.stream.abandon()
+        if self._request is not None:
+            self._request.close()
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

@@ -1,0 +1,153 @@
+"""What an app may return, and its form on the bridge.
+
+Main side. Pure but for opening nothing: files are only looked at.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from ..errors import ResponseError
+from ..fields import HeaderInput, ResponseHead, response_head
+from ..media_types import media_type
+
+__all__ = ["FileBody", "PreparedBody", "Response", "is_response", "prepare"]
+
+_KEYS = frozenset({"status", "headers", "body", "reason"})
+_READ_BYTES = 64 * 1024
+
+Body: TypeAlias = (
+    "str | bytes | bytearray | memoryview | None | Mapping[str, object] | os.PathLike[str]"
+    " | Iterable[str | bytes] | AsyncIterable[str | bytes]"
+)
+
+
+@dataclass
+class Response:
+    """A response of an app; a mapping with the same keys does as well (manual: Response Values).
+
+    Attributes:
+        status: 200 to 599.
+        headers: a mapping or (name, value) pairs; a list as value repeats the header, numbers become
+            text.
+        body: str (sent as UTF-8), bytes, None, {"file": path, "owned": bool}, a path, an iterable or
+            an async iterable of str or bytes, which streams.
+        reason: the reason phrase; None for the standard one.
+    """
+
+    status: int = 200
+    headers: HeaderInput | None = None
+    body: Body = None
+    reason: str | None = None
+
+
+class FileBody(NamedTuple):
+    """A body on disk; the network side sends it, and removes it when `owned`."""
+
+    path: str
+    owned: bool
+
+
+PreparedBody: TypeAlias = "bytes | FileBody | Iterator[Any] | AsyncIterator[Any]"
+
+
+def is_response(value: object) -> bool:
+    """Whether this is meant as a response, good or not, rather than a promise of one."""
+    return isinstance(value, (Mapping, Response))
+
+
+def prepare(value: object, handler: str) -> tuple[ResponseHead, PreparedBody]:
+    """The checked head and the body of what a handler returned.
+
+    Raises:
+        ResponseError: it cannot be sent; the text names the value.
+    """
+    if type(value) is dict or isinstance(value, Mapping):
+        if not _KEYS.issuperset(value):
+            unknown = next(key for key in value if key not in _KEYS)
+            raise ResponseError(
+                f"{handler} returned a response with an unknown key {unknown!r}; "
+                "known are 'status', 'headers', 'body' and 'reason'"
+            )
+        status, headers = value.get("status", 200), value.get("headers")
+        body, reason = value.get("body"), value.get("reason")
+    elif isinstance(value, Response):
+        status, headers, body, reason = value.status, value.headers, value.body, value.reason
+    else:
+        raise ResponseError(
+            f"{handler} returned {_shorten(value)}; a response is a dict such as "
+            "{'status': 200, 'headers': {'Content-Type': 'text/html'}, 'body': 'Hello'}, "
+            "a Response, or an awaitable of one"
+        )
+    try:
+        if type(status) is not int:
+            status = _status(status)
+        if type(body) is str:
+            return response_head(status, headers, reason), body.encode()
+        if type(body) is bytes:
+            return response_head(status, headers, reason), body
+        prepared = _prepare_body(body)
+        if isinstance(prepared, FileBody):
+            headers = _with_media_type(headers, prepared.path)
+        return response_head(status, headers, reason), prepared
+    except (TypeError, ValueError, OSError) as error:
+        raise ResponseError(f"{handler} returned a response that cannot be sent: {error}") from None
+
+
+def _status(status: object) -> int:
+    if isinstance(status, bool):
+        raise TypeError(f"the status is {status!r}")
+    if isinstance(status, float) and status.is_integer():  # R's 200
+        return int(status)
+    return operator.index(status)  # type: ignore[arg-type]  # raises for what is no integer
+
+
+def _prepare_body(body: object) -> PreparedBody:
+    if body is None:
+        return b""
+    if isinstance(body, str):
+        return body.encode()
+    if isinstance(body, Mapping):
+        return _file_body(body)
+    if isinstance(body, os.PathLike):
+        return _file_body({"file": body})
+    if isinstance(body, AsyncIterable):
+        return body.__aiter__()
+    try:
+        return bytes(memoryview(body))  # type: ignore[arg-type]  # any buffer; a copy: it may change
+    except TypeError:
+        pass
+    if hasattr(body, "read"):  # a file: lines would be odd pieces
+        return iter(functools.partial(body.read, _READ_BYTES), type(body.read(0))())
+    if isinstance(body, Iterable):
+        return iter(body)
+    raise TypeError(f"the body is {_shorten(body)}; it may be str, bytes, None, a file or an iterable")
+
+
+def _file_body(body: Mapping[Any, Any]) -> FileBody:
+    unknown = [key for key in body if key not in ("file", "owned")]
+    if unknown or "file" not in body:
+        raise TypeError(f"a body that is a mapping is {{'file': path, 'owned': bool}}, not {body!r}")
+    path = os.path.abspath(os.fsdecode(os.fspath(body["file"])))
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"the body's file does not exist or is no regular file: {path!r}")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(f"the body's file may not be read: {path!r}")
+    return FileBody(path, bool(body.get("owned", False)))
+
+
+def _with_media_type(headers: HeaderInput | None, path: str) -> HeaderInput:
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers or ())
+    if any(isinstance(name, str) and name.lower() == "content-type" for name, _ in pairs):
+        return headers or ()
+    return [*pairs, ("Content-Type", media_type(path))]
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"

@@ -1,0 +1,165 @@
+"""Where the two sides meet: the bridge, the network thread, the main loop, and the servers that run.
+
+One `Runtime` for the process, made when it is first needed. The network thread is started by the first
+server and stopped with the last. This is the only module of the main side that imports the other side.
+
+Main side.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from .. import messages
+from ..bridge import Bridge
+from ..config import HTTPUV
+from ..errors import NetworkError
+from ..hosts import Host, find_host
+from ..network.loop import NetworkThread
+from .exchange import Exchanges
+from .loop import MainLoop
+
+if TYPE_CHECKING:
+    from .server import Server
+
+__all__ = ["Runtime", "close_runtime", "get_runtime", "running_runtime"]
+
+_JOIN_TIMEOUT = 2.0  # a thread that is held up longer is left behind; it is a daemon
+
+
+class Runtime:
+    """The two sides of this process. Any thread, if nothing else is said."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.bridge = Bridge(check_plain=HTTPUV.instance().check_bridge)
+        self.servers: dict[int, Server] = {}
+        self.loop = MainLoop(host, self.bridge)
+        self.exchanges = Exchanges(self.loop, self.servers)
+        self._network: NetworkThread | None = None
+        self._lock = threading.RLock()  # guards _network and its starting and stopping
+        self._switch_interval: float | None = None
+        self._server_ids = itertools.count(1)
+
+    def add_server(
+        self, server: Server, addresses: list[tuple[str, int]], settings: messages.Settings
+    ) -> tuple[int, int]:
+        """Have the network side listen; returns the server's id and its port.
+
+        Raises:
+            OSError: the system refused.
+            NetworkError: the network side cannot be started.
+        """
+        number = next(self._server_ids)
+        with self._lock:
+            self._start_network()
+            # Before the first request can come.
+            self.servers[number] = server
+            try:
+                port: int = self.bridge.ask(messages.LISTEN, number, addresses, tuple(settings))
+            except BaseException:
+                del self.servers[number]
+                self._stop_network_if_unused()
+                raise
+        return number, port
+
+    def remove_server(self, number: int) -> None:
+        """Close a server's connections and free its port. The second call does nothing."""
+        with self._lock:
+            if self.servers.pop(number, None) is None:
+                return
+            try:
+                self.bridge.ask(messages.STOP, number)
+            finally:
+                self._stop_network_if_unused()
+
+    def _start_network(self) -> None:
+        if self._network is not None and self._network.is_alive:
+            return
+        network = NetworkThread(self.bridge)
+        network.start()
+        self._network = network
+        self.loop.alarm_by_bridge = True
+        interval = HTTPUV.instance().switch_interval
+        if interval > 0:
+            self._switch_interval = sys.getswitchinterval()
+            sys.setswitchinterval(interval)
+
+    def _stop_network_if_unused(self) -> None:
+        if self.servers or self._network is None:
+            return
+        network, self._network = self._network, None
+        self.loop.alarm_by_bridge = False
+        if self._switch_interval is not None:
+            sys.setswitchinterval(self._switch_interval)
+            self._switch_interval = None
+        if network.is_alive:
+            self.bridge.ask(messages.QUIT, timeout=_JOIN_TIMEOUT)
+            network.join(_JOIN_TIMEOUT)
+        self.bridge.to_main.nudge()  # what still waits is timed from here on
+
+    def close(self) -> None:
+        """Stop every server and let go of the host."""
+        for server in list(self.servers.values()):
+            server.stop()
+        self.loop.close()
+        self.bridge.close()
+
+    def forget_in_child(self) -> None:
+        """In a forked child: the parent's sockets must not be held open, nor its loop touched."""
+        if self._network is not None:
+            self._network.close_descriptors()
+        self.bridge.close()
+        self.servers.clear()
+
+
+_runtime: Runtime | None = None
+_create_lock = threading.Lock()
+
+
+def get_runtime() -> Runtime:
+    """The runtime of this process, made when there is none."""
+    global _runtime
+    with _create_lock:
+        if _runtime is None:
+            _runtime = Runtime(find_host())
+        return _runtime
+
+
+def running_runtime() -> Runtime | None:
+    """The runtime of this process, if there is one."""
+    return _runtime
+
+
+def close_runtime() -> None:
+    """Stop everything and let go of it; the next server makes a new runtime."""
+    global _runtime
+    runtime, _runtime = _runtime, None
+    if runtime is not None:
+        runtime.close()
+
+
+@atexit.register
+def _at_exit() -> None:
+    try:
+        close_runtime()
+    except NetworkError:  # held up; its thread is a daemon and ends with the process
+        pass
+
+
+def _after_fork_in_child() -> None:
+    global _runtime, _create_lock
+    runtime, _runtime = _runtime, None
+    _create_lock = threading.Lock()  # the parent's may have been held
+    if runtime is not None:
+        runtime.forget_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+

@@ -1,0 +1,170 @@
+"""Response bodies that an app makes piece by piece, under back-pressure.
+
+The first piece is asked for before anything is sent, so that a generator that fails at once still gives
+a 500, and head and first piece leave in one write. From then on at most `_WINDOW` bytes are on their way
+that the client has not taken.
+
+Main side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import messages
+
+if TYPE_CHECKING:
+    from .exchange import Answer
+
+__all__ = ["AsyncBodyStream", "BodyStream"]
+
+_WINDOW: Final = 256 * 1024
+_END: Final = object()
+
+
+def _encode(chunk: object) -> bytes:
+    """A piece as bytes.
+
+    Raises:
+        TypeError: it is neither text nor bytes.
+    """
+    if isinstance(chunk, str):
+        return chunk.encode()
+    if isinstance(chunk, bytes):
+        return chunk
+    if isinstance(chunk, (bytearray, memoryview)):
+        return bytes(chunk)
+    raise TypeError(f"a piece of a streamed body is str or bytes, not {chunk!r}")
+
+
+class _Stream:
+    """What both kinds share: the head before the first piece, and the window."""
+
+    def __init__(self, answer: Answer, head: tuple[Any, ...], length: int | None) -> None:
+        self._answer = answer
+        self._head = head
+        self._length = length
+        self._in_flight = 0
+        self.begun = False
+        """Whether the client has got something."""
+
+    def _send(self, chunk: bytes) -> None:
+        """Send a piece; an empty one at the beginning sends the head, an empty one later nothing."""
+        answer = self._answer
+        if not self.begun:
+            self.begun = True
+            answer.send((messages.START, answer.id, self._head, chunk, self._length))
+        elif chunk:
+            answer.send((messages.CHUNK, answer.id, chunk))
+        self._in_flight += len(chunk)
+
+    def _end(self) -> None:
+        if not self.begun:  # a stream without a piece
+            self._send(b"")
+        self._answer.send((messages.END, self._answer.id))
+        self._answer.finish()
+
+    @property
+    def _has_room(self) -> bool:
+        return self._in_flight < _WINDOW
+
+
+class BodyStream(_Stream):
+    """A body from an iterator: each piece is a callback of its own, so that others get their turn."""
+
+    def __init__(
+        self, answer: Answer, head: tuple[Any, ...], length: int | None, body: Iterator[Any]
+    ) -> None:
+        super().__init__(answer, head, length)
+        self._body = body
+        self._waits = False
+
+    def begin(self) -> None:
+        """Ask for the first piece."""
+        self._pull()
+
+    def _pull(self) -> None:
+        answer = self._answer
+        answer.entry = None
+        try:
+            piece = answer.call_user(next, self._body, _END)
+            if piece is _END:
+                self._end()
+                return
+            self._send(_encode(piece))
+        except BaseException as error:
+            answer.fail(error)
+            self._close()
+            return
+        self._waits = not self._has_room
+        if not self._waits:
+            answer.push(self._pull)
+
+    def acknowledge(self, count: int) -> None:
+        """The client has taken so many bytes."""
+        self._in_flight -= count
+        if self._waits and self._has_room:
+            self._waits = False
+            self._answer.push(self._pull)
+
+    def abandon(self) -> None:
+        """The client has left: close the generator, in a callback, for that runs user code."""
+        self._answer.push(self._close)
+
+    def _close(self) -> None:
+        close = getattr(self._body, "close", None)
+        if close is None:
+            return
+        try:
+            self._answer.call_user(close)
+        except BaseException as error:
+            self._answer.fail(error)
+
+
+class AsyncBodyStream(_Stream):
+    """A body from an async iterator: one task that goes through it."""
+
+    def __init__(
+        self, answer: Answer, head: tuple[Any, ...], length: int | None, body: AsyncIterator[Any]
+    ) -> None:
+        super().__init__(answer, head, length)
+        self._body = body
+        self._room: asyncio.Future[None] | None = None
+
+    def begin(self) -> None:
+        """Start the task."""
+        self._answer.start_task(self._run(), self._done)
+
+    async def _run(self) -> None:
+        try:
+            async for piece in self._body:
+                self._send(_encode(piece))
+                if not self._has_room:
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
+        finally:
+            close = getattr(self._body, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if not self._answer.is_live:
+            if not task.cancelled() and task.exception() is not None:
+                self._answer.fail(task.exception())  # type: ignore[arg-type]
+        elif task.cancelled():
+            self._answer.fail(asyncio.CancelledError("the stream was cancelled"))
+        elif task.exception() is not None:
+            self._answer.fail(task.exception())  # type: ignore[arg-type]
+        else:
+            self._end()
+
+    def acknowledge(self, count: int) -> None:
+        """The client has taken so many bytes."""
+        self._in_flight -= count
+        if self._room is not None and not self._room.done() and self._has_room:
+            self._room.set_result(None)
+
+    def abandon(self) -> None:
+        """The client has left; the task is cancelled, which closes the generator."""

@@ -1,0 +1,96 @@
+"""What crosses the bridge: plain tuples, the first item naming the kind.
+
+Everything in a message is an int, float, str, bytes, bool, None or a tuple, list or dict of those, so
+that it could cross to another process as it is. Things are named by id: `server`, `exchange` (one
+request and its response) and `call` (a question of the main side that the network side answers).
+
+To the main side::
+
+    (REQUEST, exchange, server, head, body)   a whole request; run `call`
+    (HEADERS, exchange, server, head)         its header block only; run `on_headers`
+    (BODY, exchange, body)                    the body of a request that `on_headers` let pass
+    (ACK, exchange, count)                    so many bytes of a stream were taken by the transport
+    (GONE, exchange)                          the client has left; nothing more is wanted
+
+To the network side::
+
+    (RESPOND, exchange, head, body)           a whole response
+    (SEND_FILE, exchange, head, path, owned)  a response whose body is a file
+    (START, exchange, head, chunk, length)    a streamed response; length None: not known
+    (CHUNK, exchange, chunk)                  its next piece
+    (END, exchange)                           its regular end
+    (ABORT, exchange)                         cut the connection: the stream failed half-way
+    (CONTINUE, exchange)                      `on_headers` agreed; read the body
+    (ALARM, when)                             wake the main side at this time.monotonic()
+    (LISTEN, call, server, addresses, settings)
+    (STOP, call, server)
+    (SET_STATIC, call, server, table)
+    (QUIT, call)
+
+A request's `head` is `(method, target, version, fields, peer, local)`: method and version as str, target
+as the bytes of path and query, fields a list of `(lower-case name, value)` byte pairs, peer and local
+`(host, port)` as str. Its `body` is bytes, or `(path, size)` of a spooled file. A response's `head` is
+what `fields.response_head` makes.
+
+Shared ground: imported by both sides, imports neither.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple, TypeAlias
+
+REQUEST: Final = "request"
+HEADERS: Final = "headers"
+BODY: Final = "body"
+ACK: Final = "ack"
+GONE: Final = "gone"
+
+RESPOND: Final = "respond"
+SEND_FILE: Final = "send_file"
+START: Final = "start"
+CHUNK: Final = "chunk"
+END: Final = "end"
+ABORT: Final = "abort"
+CONTINUE: Final = "continue"
+ALARM: Final = "alarm"
+LISTEN: Final = "listen"
+STOP: Final = "stop"
+SET_STATIC: Final = "set_static"
+QUIT: Final = "quit"
+
+# The items after the kind differ by kind; each handler names and types its own.
+Message: TypeAlias = tuple[Any, ...]
+
+Fields: TypeAlias = list[tuple[bytes, bytes]]
+Address: TypeAlias = tuple[str, str]
+RequestHead: TypeAlias = tuple[str, bytes, str, Fields, Address, Address]
+RequestBody: TypeAlias = "bytes | tuple[str, int]"
+
+
+class Limits(NamedTuple):
+    """Bounds of one server; `config.HTTPUV` holds the defaults, with unit and reason.
+
+    Sizes are bytes, times seconds. Crosses the bridge as a plain tuple.
+    """
+
+    header_bytes: int
+    body_bytes: int
+    spool_bytes: int
+    connections: int
+    pending: int
+    header_timeout: float
+    body_timeout: float
+    keep_alive_timeout: float
+    write_timeout: float
+    linger_timeout: float
+    gzip_bytes: int
+
+
+class Settings(NamedTuple):
+    """What the network side knows of a server. Crosses the bridge as a plain tuple."""
+
+    limits: tuple[Any, ...]
+    has_call: bool
+    has_on_headers: bool
+    allowed_hosts: tuple[str, ...] | None  # None: any Host is served (not a loopback bind)
+    static_table: tuple[Any, ...]

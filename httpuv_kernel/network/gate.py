@@ -1,0 +1,66 @@
+"""Whether a Host header may be served: the defence against DNS rebinding.
+
+A page of evil.example can let its name point to 127.0.0.1 and read what listens there; the browser then
+sends `Host: evil.example`. So a server on a loopback address serves only the names of this machine, IP
+literals and names that the user allowed.
+
+Pure. Network side.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+
+__all__ = ["HostGate"]
+
+# RFC 3986, section 3.2.2: reg-name or IP-literal, and a port. Empty is no host of an http URI.
+_HOST = re.compile(
+    rb"(?P<name>[A-Za-z0-9\-._~%!$&'()*+,;=]+|\[[0-9A-Fa-f:.]+(%25[A-Za-z0-9\-._~]+)?\])(:[0-9]{0,5})?"
+)
+_CACHE_SIZE = 256
+
+
+class HostGate:
+    """Says of each Host why it is refused, or None. Equal hosts are looked at once."""
+
+    def __init__(self, allowed: tuple[str, ...] | None) -> None:
+        """`allowed` names extra hosts, ".example.org" for all below it; None lets any host pass."""
+        self._allowed = None if allowed is None else tuple(name.lower() for name in allowed)
+        self._verdicts: dict[bytes, tuple[int, str] | None] = {}
+
+    def refusal(self, host: bytes) -> tuple[int, str] | None:
+        """`(status, reason)` when a request with this Host is refused."""
+        try:
+            return self._verdicts[host]
+        except KeyError:
+            verdict = self._judge(host)
+        if len(self._verdicts) >= _CACHE_SIZE:
+            self._verdicts.clear()
+        self._verdicts[host] = verdict
+        return verdict
+
+    def _judge(self, host: bytes) -> tuple[int, str] | None:
+        match = _HOST.fullmatch(host)
+        if match is None:
+            return 400, "the Host header is not a host and port"
+        if self._allowed is None:
+            return None
+        name = match["name"].decode().lower().rstrip(".")
+        if name == "localhost" or name.endswith(".localhost") or _is_ip_literal(name):
+            return None
+        for allowed in self._allowed:
+            if name == allowed or (allowed.startswith(".") and name.endswith(allowed)):
+                return None
+        return 403, (
+            f"this server listens on this machine only and does not answer to the name {name!r}; "
+            f"if it should, set c.HTTPUV.allowed_hosts = [{name!r}]"
+        )
+
+
+def _is_ip_literal(name: str) -> bool:
+    try:
+        ip_address(name.strip("[]").partition("%25")[0])
+    except ValueError:
+        return False
+    return True

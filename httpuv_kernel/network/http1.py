@@ -1,0 +1,401 @@
+"""One HTTP/1.1 connection: an asyncio protocol that joins a reader and a writer.
+
+Responses leave in the order of the requests. `Answering` is what happens with the oldest request that
+has no complete response yet; what arrives meanwhile waits unparsed, a little in memory, the rest with
+the client.
+
+A client whose sending side ends while its request still waits has left (as for nginx): it gets no
+response, and its callback does not run.
+
+Network side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from enum import Enum
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from ..fields import response_head
+from ..messages import ACK, BODY, GONE, HEADERS, REQUEST, Address
+from .exchange import Exchange
+from .files import open_file, static_response
+from .framing import RequestRefused, error_response
+from .reading import Reading, RequestReader
+from .writing import ResponseWriter
+
+if TYPE_CHECKING:
+    from ..fields import ResponseHead
+    from .listener import Listener
+
+__all__ = ["Answering", "Connection"]
+
+log = logging.getLogger("httpuv_kernel")
+
+
+class Answering(Enum):
+    """What happens with the oldest unanswered request."""
+
+    NOTHING = "there is none, or it has not begun"
+    ASKED = "on_headers decides"
+    RECEIVING = "its body is arriving"
+    CALLED = "the main side has it"
+    STREAMING = "its response is partly written"
+    CLOSED = "the connection is closed, or about to be"
+
+
+_NEXT: Final = {
+    Answering.NOTHING: frozenset(Answering),
+    Answering.ASKED: frozenset(Answering) - {Answering.ASKED},
+    Answering.RECEIVING: frozenset({Answering.CALLED, Answering.NOTHING, Answering.CLOSED}),
+    Answering.CALLED: frozenset({Answering.STREAMING, Answering.NOTHING, Answering.CLOSED}),
+    Answering.STREAMING: frozenset({Answering.NOTHING, Answering.CLOSED}),
+    Answering.CLOSED: frozenset({Answering.CLOSED}),
+}
+
+_STASH_BYTES = 64 * 1024  # what may wait unparsed behind an unanswered request
+
+
+class Connection(asyncio.Protocol):
+    """One client. Everything runs on the network thread."""
+
+    __slots__ = (
+        "_advancing",
+        "_answering",
+        "_deadline",
+        "_listener",
+        "_local",
+        "_peer",
+        "_queue",
+        "_reader",
+        "_stash",
+        "_transport",
+        "_writer",
+    )
+
+    _transport: asyncio.Transport
+    _writer: ResponseWriter
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._reader = RequestReader(self, listener.limits, listener.gate)
+        self._queue: deque[Exchange] = deque()
+        self._answering = Answering.NOTHING
+        self._advancing = False
+        self._stash = b""
+        self._deadline = math.inf
+
+    # -- asyncio.Protocol ----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client is there."""
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its bases
+        listener = self._listener
+        self._transport = transport
+        self._writer = ResponseWriter(self, transport, listener.limits, listener.loop)
+        self._peer = _address(transport.get_extra_info("peername"))
+        self._local = _address(transport.get_extra_info("sockname"))
+        self._deadline = monotonic() + listener.limits.header_timeout
+        if not listener.admit(self):
+            self._reader.refuse(RequestRefused(503, "too many connections"))
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, unless an unanswered request stands before it."""
+        if self._queue and self._answering is not Answering.RECEIVING:
+            if self._reader.phase is not Reading.DISCARD:
+                self._stash += data
+                if len(self._stash) > _STASH_BYTES:
+                    self._transport.pause_reading()
+            return
+        self._feed(data)
+        self._set_deadline()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. A response on its way still goes out; nothing else does."""
+        return self._answering is Answering.STREAMING
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: the main side need not answer it."""
+        self._enter(Answering.CLOSED)
+        self._deadline = math.inf
+        if self._queue and self._queue[0].id:
+            self._listener.forget(self._queue[0].id)
+            self._listener.bridge.post((GONE, self._queue[0].id))
+        self._writer.close_stream()
+        self._drop_requests()
+        self._listener.dismiss(self)
+
+    def pause_writing(self) -> None:
+        """The client does not take what is written."""
+        self._writer.pause()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._writer.resume()
+        self._advance()
+
+    # -- what the reader reads -----------------------------------------------------------------
+
+    def head_begun(self) -> None:
+        """The header block has one deadline, however its bytes trickle in."""
+        self._deadline = monotonic() + self._listener.limits.header_timeout
+
+    def request_read(self, exchange: Exchange) -> None:
+        """A request came."""
+        self._queue.append(exchange)
+        self._advance()
+
+    def body_read(self, exchange: Exchange) -> None:
+        """The body of a request is whole; call the main side if it waits just for that."""
+        if self._answering is Answering.RECEIVING:
+            self._call(exchange)
+
+    def body_refused(self, exchange: Exchange) -> None:
+        """The body of a request cannot be had; answer now if that is its turn."""
+        if self._answering is Answering.RECEIVING:
+            self._refuse(exchange)
+
+    # -- requests in order ---------------------------------------------------------------------
+
+    def _feed(self, data: bytes) -> None:
+        rest = self._reader.feed(data)
+        while rest and not self._queue:
+            rest = self._reader.feed(rest)
+        self._stash = rest + self._stash
+
+    def _feed_stash(self) -> None:
+        stash, self._stash = self._stash, b""
+        if stash:
+            self._transport.resume_reading()
+            self._feed(stash)
+
+    def _advance(self) -> None:
+        """Begin requests until one must wait; then parse what came meanwhile."""
+        if self._advancing:  # a request that is answered at once: the outer loop goes on
+            return
+        self._advancing = True
+        try:
+            while self._answering is Answering.NOTHING and not self._writer.paused:
+                if self._queue:
+                    self._begin(self._queue[0])
+                elif self._stash:
+                    self._feed_stash()
+                else:
+                    break
+        finally:
+            self._advancing = False
+
+    def _begin(self, exchange: Exchange) -> None:
+        """The oldest request: refuse it, answer it from disk, or hand it to the main side."""
+        listener = self._listener
+        if exchange.refusal is not None:
+            self._refuse(exchange)
+        elif listener.static_table.has_paths and self._serve_static(exchange):
+            pass
+        elif listener.has_on_headers:
+            if self._register(exchange):
+                self._enter(Answering.ASKED)
+                head = exchange.head(self._peer, self._local)
+                listener.bridge.post((HEADERS, exchange.id, listener.id, head))
+        elif not listener.has_call:
+            self._answer(exchange, 404)
+        else:
+            self._receive_or_call(exchange)
+
+    def _serve_static(self, exchange: Exchange) -> bool:
+        response = static_response(self._listener.static_table, exchange)
+        if response is None:
+            return False
+        self._writer.respond(exchange, *response)
+        return True
+
+    def _receive_or_call(self, exchange: Exchange) -> None:
+        if exchange.complete:
+            self._call(exchange)
+        elif exchange.refusal is not None:
+            self._refuse(exchange)
+        else:
+            self._enter(Answering.RECEIVING)
+            if exchange.facts.expects_continue and exchange.body is None:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _call(self, exchange: Exchange) -> None:
+        """The request is whole: hand it to the main side."""
+        listener = self._listener
+        if exchange.id:
+            self._enter(Answering.CALLED)
+            listener.bridge.post((BODY, exchange.id, exchange.take_body()))
+        elif self._register(exchange):
+            self._enter(Answering.CALLED)
+            head = exchange.head(self._peer, self._local)
+            listener.bridge.post((REQUEST, exchange.id, listener.id, head, exchange.take_body()))
+
+    def _register(self, exchange: Exchange) -> bool:
+        """Give the request the id by which the main side answers it, unless too many wait."""
+        exchange.id = self._listener.register(self)
+        if not exchange.id:
+            self._answer(exchange, 503, "the kernel is busy and too many requests wait")
+        return bool(exchange.id)
+
+    def _answer(self, exchange: Exchange, status: int, text: str = "") -> None:
+        """A short text from the network side itself; the connection may go on."""
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        if status == 503:
+            headers["Retry-After"] = "1"
+        head = response_head(status, headers, None)
+        line = head.line[9:-2] + (b": " + text.encode() if text else b"")
+        self._writer.respond(exchange, head, line + b"\n")
+
+    def _refuse(self, exchange: Exchange) -> None:
+        """Answer a request that is not to be read on, and close."""
+        refusal = exchange.refusal
+        assert refusal is not None
+        log.info("%s: refused with %d, %s", self._peer[0], refusal.status, refusal.text)
+        head_only = exchange.method == b"HEAD"
+        self._transport.write(error_response(refusal.status, refusal.text, head_only=head_only))
+        self.response_written(keep=False)
+
+    # -- what the main side says, by the exchange's id -------------------------------------------
+
+    def proceed(self) -> None:
+        """`on_headers` let the request pass: read its body."""
+        if self._answering is Answering.ASKED:
+            self._receive_or_call(self._queue[0])
+            if self._answering is Answering.RECEIVING:
+                self._feed_stash()
+            self._set_deadline()
+
+    def respond(self, head: ResponseHead, body: bytes) -> None:
+        """A whole response."""
+        self._writer.respond(self._queue[0], head, body)
+
+    def send_file(self, head: ResponseHead, path: str, owned: bool) -> None:
+        """A response whose body is a file."""
+        exchange = self._queue[0]
+        try:
+            source = open_file(path, unlink=owned)
+        except OSError as error:
+            log.error("the file of a response cannot be read: %s", error)
+            self._answer(exchange, 500)
+        else:
+            self._writer.respond(exchange, head, b"", source)
+
+    def start(self, head: ResponseHead, chunk: bytes, length: int | None) -> None:
+        """The head and the first piece of a streamed response."""
+        self._writer.start(self._queue[0], head, chunk, length)
+
+    def chunk(self, chunk: bytes) -> None:
+        """Its next piece."""
+        self._writer.chunk(chunk)
+
+    def end(self) -> None:
+        """Its regular end."""
+        self._writer.end()
+
+    def fileno(self) -> int:
+        """The descriptor of its socket; -1 when there is none any more."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Close the connection once what is written has gone out."""
+        self._enter(Answering.CLOSED)
+        self._deadline = monotonic() + self._listener.limits.linger_timeout
+        self._transport.close()
+
+    # -- what the writer has written -----------------------------------------------------------
+
+    def response_begun(self) -> None:
+        """The response takes several writes; the request no longer waits for the main side."""
+        self._enter(Answering.STREAMING)
+        self._listener.begun(self._queue[0].id)
+
+    def stream_taken(self, count: int) -> None:
+        """The main side may send more."""
+        self._listener.bridge.post((ACK, self._queue[0].id, count))
+
+    def response_written(self, keep: bool) -> None:
+        """The oldest request has its whole response: go on, or close."""
+        exchange = self._queue.popleft()
+        if exchange.id:
+            self._listener.forget(exchange.id)
+        exchange.discard()
+        self._writer.close_stream()
+        if keep:
+            self._enter(Answering.NOTHING)
+            self._advance()
+            self._set_deadline()
+        else:
+            self._enter(Answering.CLOSED)
+            self._hang_up(exchange)
+
+    def _hang_up(self, exchange: Exchange) -> None:
+        """Close; with a request half read, read on for a while first.
+
+        Closing on unread bytes makes the system send a reset, which takes the response away from a
+        client that is still sending (RFC 9112, section 9.6).
+        """
+        self._drop_requests()
+        self._reader.discard()
+        self._deadline = monotonic() + self._listener.limits.linger_timeout
+        if exchange.complete:
+            self._transport.close()
+        else:
+            self._transport.write_eof()
+            self._transport.resume_reading()
+
+    def _drop_requests(self) -> None:
+        for exchange in self._queue:
+            exchange.discard()
+        self._queue.clear()
+        self._stash = b""
+
+    # -- phases and deadlines ------------------------------------------------------------------
+
+    def _enter(self, phase: Answering) -> None:
+        if phase not in _NEXT[self._answering]:
+            raise RuntimeError(f"answering: {self._answering.name} cannot become {phase.name}")
+        self._answering = phase
+
+    def _set_deadline(self) -> None:
+        """How long the client may keep us waiting; a busy kernel is no fault of the client."""
+        limits = self._listener.limits
+        if self._answering is Answering.CLOSED:
+            return
+        if self._answering is Answering.RECEIVING:
+            self._deadline = monotonic() + limits.body_timeout
+        elif self._queue:
+            self._deadline = math.inf
+        elif self._reader.phase is Reading.IDLE:
+            self._deadline = monotonic() + limits.keep_alive_timeout
+        elif self._deadline == math.inf:  # a header block that began behind another request
+            self._deadline = monotonic() + limits.header_timeout
+
+    def expire(self, now: float) -> None:
+        """Called every second or so: end what takes too long."""
+        if self._writer.has_stalled(now):
+            log.info("%s: reads nothing any more, cut", self._peer[0])
+            self.abort()
+        elif now > self._deadline:
+            self._deadline = math.inf
+            if self._answering is Answering.CLOSED:
+                self.abort()
+            elif self._answering is Answering.RECEIVING or self._reader.phase is Reading.HEAD:
+                self._reader.refuse(RequestRefused(408, "the request did not arrive in time"))
+            else:
+                self.close()
+
+
+def _address(name: Any) -> Address:
+    """Host and port as str; empty for a Unix socket."""
+    if isinstance(name, tuple) and len(name) >= 2:
+        return str(name[0]), str(name[1])
+    return "", ""

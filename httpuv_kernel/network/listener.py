@@ -1,0 +1,139 @@
+"""One server as the network side knows it: its sockets, its connections, its limits.
+
+Network side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import socket
+
+from tornado.netutil import bind_sockets
+
+from ..bridge import Bridge
+from ..messages import Limits, Settings
+from ..static_paths import StaticTable
+from .gate import HostGate
+from .http1 import Connection
+
+__all__ = ["Listener"]
+
+log = logging.getLogger("httpuv_kernel")
+
+# How many clients may wait in the system's queue while the loop is held up by the GIL.
+_BACKLOG = 1024
+
+_exchange_ids = itertools.count(1)
+
+
+class Listener:
+    """Accepts clients for one server."""
+
+    def __init__(
+        self,
+        number: int,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        bridge: Bridge,
+        exchanges: dict[int, Connection],
+    ) -> None:
+        self.id = number
+        self.loop = loop
+        self.bridge = bridge
+        self.limits = Limits(*settings.limits)
+        self.gate = HostGate(settings.allowed_hosts)
+        self.has_call = settings.has_call
+        self.has_on_headers = settings.has_on_headers
+        self.static_table = StaticTable.from_plain(settings.static_table)
+        self._exchanges = exchanges
+        self._waiting: set[int] = set()
+        self._connections: set[Connection] = set()
+        self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.AbstractServer] = []
+
+    async def listen(self, addresses: list[tuple[str, int]]) -> int:
+        """Bind every address, accept clients, and return the port.
+
+        Raises:
+            OSError: the system refused one; nothing is bound then.
+        """
+        port = addresses[0][1]
+        try:
+            for host, _ in addresses:
+                bound = bind_sockets(port, host, backlog=_BACKLOG)
+                self._sockets += bound
+                port = bound[0].getsockname()[1]
+            for sock in self._sockets:
+                server = await self.loop.create_server(
+                    lambda: Connection(self), sock=sock, backlog=_BACKLOG
+                )
+                self._servers.append(server)
+        except BaseException:
+            for sock in self._sockets:
+                sock.close()
+            raise
+        return port
+
+    async def close(self) -> None:
+        """Accept no more and close every connection. Returns when the port is free."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self._connections):
+            connection.close()
+        for _ in range(100):  # the loop closes a listening socket in one of its next turns
+            if all(sock.fileno() == -1 for sock in self._sockets):
+                break
+            await asyncio.sleep(0)
+
+    @property
+    def is_over(self) -> bool:
+        """Closed, and every client gone."""
+        return not self._connections and all(sock.fileno() == -1 for sock in self._sockets)
+
+    def expire(self, now: float) -> None:
+        """End the connections that take too long."""
+        for connection in list(self._connections):
+            connection.expire(now)
+
+    def close_descriptors(self) -> None:
+        """In a forked child: let go of the parent's sockets without touching its loop."""
+        sockets = [sock.fileno() for sock in self._sockets]
+        for fd in sockets + [connection.fileno() for connection in self._connections]:
+            if fd != -1:
+                os.close(fd)
+
+    # -- what connections need -----------------------------------------------------------------
+
+    def admit(self, connection: Connection) -> bool:
+        """Count a client in; False when there are too many."""
+        if len(self._connections) >= self.limits.connections:
+            log.warning("refused a client: %d connections are open", len(self._connections))
+            return False
+        self._connections.add(connection)
+        return True
+
+    def dismiss(self, connection: Connection) -> None:
+        """The client is gone."""
+        self._connections.discard(connection)
+
+    def register(self, connection: Connection) -> int:
+        """An id for a request that the main side is to answer; 0 when too many wait for it."""
+        if len(self._waiting) >= self.limits.pending:
+            log.warning("refused a request: %d wait for the kernel", len(self._waiting))
+            return 0
+        number = next(_exchange_ids)
+        self._exchanges[number] = connection
+        self._waiting.add(number)
+        return number
+
+    def begun(self, exchange: int) -> None:
+        """The main side has begun to answer; the request waits no longer."""
+        self._waiting.discard(exchange)
+
+    def forget(self, exchange: int) -> None:
+        """The request is answered, or its client gone."""
+        self._exchanges.pop(exchange, None)
+        self._waiting.discard(exchange)

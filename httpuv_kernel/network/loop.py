@@ -1,0 +1,219 @@
+"""The network thread: one Tornado IOLoop for the process, and what the main side asks of it.
+
+The loop runs over uvloop where that is installed; it is an object of this thread, the process's event
+loop policy is not touched. `NetworkThread.start` and `stop` are called by the main side's runtime;
+everything else here runs on the thread.
+
+Network side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from time import monotonic
+from typing import Any
+
+from tornado.ioloop import IOLoop
+
+from .. import messages
+from ..bridge import Bridge
+from ..static_paths import StaticTable
+from .http1 import Connection
+from .listener import Listener
+
+__all__ = ["NetworkThread"]
+
+log = logging.getLogger("httpuv_kernel")
+
+# How often timeouts are looked at. Also mends a wake-up that an interrupt cut in two.
+_HEARTBEAT = 1.0
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.SelectorEventLoop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+class NetworkThread:
+    """The thread, started and stopped as a whole."""
+
+    def __init__(self, bridge: Bridge, heartbeat: float = _HEARTBEAT) -> None:
+        self._side = NetworkSide(bridge, heartbeat)
+        self._thread = threading.Thread(target=self._run, name="httpuv-io", daemon=True)
+        self._started: Future[None] = Future()
+
+    def start(self) -> None:
+        """Start, and return when the loop runs; raises what kept it from running."""
+        self._thread.start()
+        self._started.result()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end that `messages.QUIT` asks for; False when it did not come."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def close_descriptors(self) -> None:
+        """In a forked child, where this thread does not exist: let go of its sockets."""
+        self._side.close_descriptors()
+
+    def _run(self) -> None:
+        try:
+            asyncio_loop = _new_event_loop()
+            ioloop = IOLoop(asyncio_loop=asyncio_loop, make_current=False)
+            asyncio.set_event_loop(asyncio_loop)
+            self._side.attach(ioloop, asyncio_loop)
+        except BaseException as error:
+            self._started.set_exception(error)
+            return
+        ioloop.add_callback(self._started.set_result, None)
+        try:
+            ioloop.start()
+        finally:
+            self._side.detach()
+            asyncio.set_event_loop(None)
+            ioloop.close()
+
+
+class NetworkSide:
+    """Carries out the main side's messages. Network thread only."""
+
+    def __init__(self, bridge: Bridge, heartbeat: float) -> None:
+        self._bridge = bridge
+        self._heartbeat = heartbeat
+        self._listeners: dict[int, Listener] = {}
+        self._exchanges: dict[int, Connection] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handlers: dict[str, Callable[..., None]] = {
+            messages.CONTINUE: self._on_exchange(Connection.proceed),
+            messages.RESPOND: self._on_exchange(Connection.respond),
+            messages.SEND_FILE: self._on_exchange(Connection.send_file),
+            messages.START: self._on_exchange(Connection.start),
+            messages.CHUNK: self._on_exchange(Connection.chunk),
+            messages.END: self._on_exchange(Connection.end),
+            messages.ABORT: self._on_exchange(Connection.abort),
+            messages.ALARM: self._alarm,
+            messages.LISTEN: self._listen,
+            messages.STOP: self._stop,
+            messages.SET_STATIC: self._set_static,
+            messages.QUIT: self._quit,
+        }
+
+    def attach(self, ioloop: IOLoop, loop: asyncio.AbstractEventLoop) -> None:
+        """Watch the bridge from this loop."""
+        self._ioloop = ioloop
+        self._loop = loop
+        loop.add_reader(self._bridge.to_network.wake.fileno(), self._drain)
+        loop.call_later(self._heartbeat, self._beat)
+
+    def detach(self) -> None:
+        """Watch it no longer."""
+        self._loop.remove_reader(self._bridge.to_network.wake.fileno())
+
+    def close_descriptors(self) -> None:
+        """In a forked child: let go of every socket."""
+        for listener in self._listeners.values():
+            listener.close_descriptors()
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        channel = self._bridge.to_network
+        channel.wake.clear()
+        for message in channel.take():
+            try:
+                self._handlers[message[0]](*message[1:])
+            except Exception:
+                log.exception("the network side failed on a message %r", message[0])
+
+    def _on_exchange(self, method: Callable[..., None]) -> Callable[..., None]:
+        exchanges = self._exchanges
+
+        def handle(exchange: int, *arguments: object) -> None:
+            connection = exchanges.get(exchange)
+            if connection is not None:  # else the client has left
+                method(connection, *arguments)
+
+        return handle
+
+    def _alarm(self, when: float) -> None:
+        self._loop.call_later(max(0.0, when - monotonic()), self._bridge.to_main.nudge)
+
+    def _listen(
+        self, call: int, server: int, addresses: list[tuple[str, int]], settings: tuple[Any, ...]
+    ) -> None:
+        listener = Listener(
+            server, messages.Settings(*settings), self._loop, self._bridge, self._exchanges
+        )
+
+        async def listen() -> None:
+            port = await listener.listen(addresses)
+            self._listeners[server] = listener
+            self._bridge.reply(call, port)
+
+        self._run(call, listen())
+
+    def _stop(self, call: int, server: int) -> None:
+        async def stop() -> None:
+            listener = self._listeners.get(server)
+            if listener is not None:
+                await listener.close()
+            self._bridge.reply(call)
+
+        self._run(call, stop())
+
+    def _set_static(self, call: int, server: int, table: tuple[Any, ...]) -> None:
+        if server in self._listeners:
+            self._listeners[server].static_table = StaticTable.from_plain(table)
+        self._bridge.reply(call)
+
+    def _quit(self, call: int) -> None:
+        async def quit_loop() -> None:
+            for listener in self._listeners.values():
+                await listener.close()
+            await asyncio.sleep(0)
+            self._bridge.reply(call)
+            self._ioloop.stop()
+
+        self._run(call, quit_loop())
+
+    def _run(self, call: int, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run what takes turns of the loop; its error is the reply."""
+
+        async def guarded() -> None:
+            try:
+                await coroutine
+            except OSError as error:
+                self._bridge.reply_error(call, error.errno or 0, error.strerror or str(error))
+            except Exception as error:
+                log.exception("the network side failed")
+                self._bridge.reply_error(call, 0, repr(error))
+
+        task = self._loop.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        self._loop.call_later(self._heartbeat, self._beat)
+        now = monotonic()
+        for number, listener in list(self._listeners.items()):
+            listener.expire(now)
+            if listener.is_over:
+                del self._listeners[number]
+        self._drain()
+        if self._bridge.to_main:
+            self._bridge.to_main.nudge()

@@ -1,0 +1,226 @@
+"""The reading half of a connection: bytes in, requests out.
+
+`RequestReader` is the protocol object of an httptools parser. It builds `Exchange` objects, checks what
+RFC 9112 and the limits demand, and hands them to its connection in order.
+
+Network side.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum
+from typing import Final, Protocol
+
+import httptools
+
+from ..messages import Limits
+from .body import BodyBuffer
+from .exchange import Exchange
+from .framing import RequestRefused, examine_request, parser_refusal
+from .gate import HostGate
+
+__all__ = ["Reading", "RequestReader", "RequestSink"]
+
+log = logging.getLogger("httpuv_kernel")
+
+
+class Reading(Enum):
+    """Where the parser stands."""
+
+    IDLE = "between two requests"
+    HEAD = "in a header block"
+    BODY = "in a body"
+    DISCARD = "what still comes is thrown away"
+
+
+_NEXT: Final = {
+    Reading.IDLE: frozenset({Reading.HEAD, Reading.DISCARD}),
+    Reading.HEAD: frozenset({Reading.BODY, Reading.IDLE, Reading.DISCARD}),
+    Reading.BODY: frozenset({Reading.IDLE, Reading.DISCARD}),
+    Reading.DISCARD: frozenset({Reading.DISCARD}),
+}
+
+
+class RequestSink(Protocol):
+    """What a connection does with what was read."""
+
+    def head_begun(self) -> None:
+        """The first byte of a request came."""
+
+    def request_read(self, exchange: Exchange) -> None:
+        """A request came: whole, or its header block with a body to follow, or refused."""
+
+    def body_read(self, exchange: Exchange) -> None:
+        """The body of an announced request is whole."""
+
+    def body_refused(self, exchange: Exchange) -> None:
+        """The body of an announced request is refused."""
+
+
+class _StopParsing(Exception):
+    """Raised in a parser callback to leave the parser: nothing after this is wanted."""
+
+
+class RequestReader:
+    """Feeds one connection's bytes to the parser; after `discard` it wants no more."""
+
+    __slots__ = ("_chunk", "_exchange", "_gate", "_head_fed", "_limits", "_parser", "_sink", "_target", "phase")
+
+    def __init__(self, sink: RequestSink, limits: Limits, gate: HostGate) -> None:
+        self._sink = sink
+        self._limits = limits
+        self._gate = gate
+        self._parser = httptools.HttpRequestParser(self)
+        self._exchange: Exchange | None = None
+        self._target = b""
+        self._chunk = 0  # size of the chunk that is parsed
+        self._head_fed = 0  # bytes of the chunks after the one in which the header block began
+        self.phase = Reading.IDLE
+
+    def feed(self, data: bytes) -> bytes:
+        """Parse a chunk. Returns what must be fed again once the requests in it are answered."""
+        if self.phase is Reading.DISCARD:
+            return b""
+        self._chunk = len(data)
+        if self.phase is Reading.HEAD:
+            self._head_fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if isinstance(cause, RequestRefused):
+                self.refuse(cause)
+            elif not isinstance(cause, _StopParsing):
+                raise
+        except httptools.HttpParserUpgrade as error:
+            # An upgrade that nobody takes: the request is answered as if it had not asked. The
+            # parser takes the rest for another protocol, so that wants a new one.
+            self._parser = httptools.HttpRequestParser(self)
+            return data[error.args[0] :]
+        except httptools.HttpParserError as error:
+            self.refuse(parser_refusal(error))
+        else:
+            if self.phase is Reading.HEAD and self._head_is_oversized():
+                self.refuse(self._oversized_head())
+        return b""
+
+    def discard(self) -> None:
+        """Throw away whatever still comes."""
+        self._enter(Reading.DISCARD)
+
+    def refuse(self, refusal: RequestRefused) -> None:
+        """What is being read gets an error response, after the requests before it; reading ends."""
+        if self.phase is Reading.DISCARD:
+            return
+        announced = self.phase is Reading.BODY
+        self._enter(Reading.DISCARD)
+        exchange, self._exchange = self._exchange or Exchange([]), None
+        exchange.refusal = refusal
+        if announced:
+            self._sink.body_refused(exchange)
+        else:
+            self._sink.request_read(exchange)
+
+    # -- the parser's callbacks ----------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        if self.phase is Reading.DISCARD:
+            raise _StopParsing
+        self._enter(Reading.HEAD)
+        self._exchange = Exchange([])
+        self._target = b""
+        self._head_fed = 0
+        self._sink.head_begun()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the target; it comes in pieces when the packets split it."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One whole field. After the body it is a trailer, which nobody asked for."""
+        if self.phase is Reading.HEAD:
+            assert self._exchange is not None
+            self._exchange.fields.append((name.lower(), value.rstrip()))
+
+    def on_headers_complete(self) -> None:
+        """The header block is whole."""
+        exchange = self._exchange
+        assert exchange is not None
+        parser = self._parser
+        exchange.method = parser.get_method()
+        exchange.version = version = parser.get_http_version()
+        exchange.http11 = version == "1.1"
+        if self._head_is_oversized():
+            raise self._oversized_head()
+        facts = examine_request(exchange.method, self._target, version, exchange.fields)
+        exchange.facts = facts
+        if facts.host is not None:
+            refusal = self._gate.refusal(facts.host)
+            if refusal is not None:
+                raise RequestRefused(*refusal)
+        if facts.has_body:
+            if (facts.content_length or 0) > self._limits.body_bytes:
+                raise self._oversized_body()
+            self._enter(Reading.BODY)
+            exchange.keep_alive = parser.should_keep_alive()
+            self._sink.request_read(exchange)
+
+    def on_body(self, chunk: bytes) -> None:
+        """A piece of the body."""
+        exchange = self._exchange
+        if exchange is None or self.phase is Reading.DISCARD:
+            raise _StopParsing
+        if exchange.body is None:
+            exchange.body = BodyBuffer(self._limits.spool_bytes)
+        if exchange.body.size + len(chunk) > self._limits.body_bytes:
+            raise self._oversized_body()
+        try:
+            exchange.body.append(chunk)
+        except OSError as error:
+            log.error("a request body could not be stored: %s", error)
+            raise RequestRefused(507, "no room to store the request body") from error
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        exchange = self._exchange
+        if exchange is None or self.phase is Reading.DISCARD:
+            raise _StopParsing
+        self._exchange = None
+        exchange.complete = True
+        exchange.keep_alive = self._parser.should_keep_alive()
+        announced = self.phase is Reading.BODY
+        # Bytes after a request that asks to close are no request.
+        self._enter(Reading.IDLE if exchange.keep_alive else Reading.DISCARD)
+        if announced:
+            self._sink.body_read(exchange)
+        else:
+            self._sink.request_read(exchange)
+        if not exchange.keep_alive:
+            raise _StopParsing
+
+    # -- limits and phases ---------------------------------------------------------------------
+
+    def _head_is_oversized(self) -> bool:
+        """Exact for whole fields; of one still arriving, what came after its first chunk counts."""
+        if self._head_fed + self._chunk <= self._limits.header_bytes:
+            return False
+        assert self._exchange is not None
+        size = len(self._target)
+        for name, value in self._exchange.fields:
+            size += len(name) + len(value) + 4
+        return max(size, self._head_fed) > self._limits.header_bytes
+
+    def _oversized_head(self) -> RequestRefused:
+        return RequestRefused(
+            431, f"the header block is larger than {self._limits.header_bytes} bytes"
+        )
+
+    def _oversized_body(self) -> RequestRefused:
+        return RequestRefused(413, f"the body is larger than {self._limits.body_bytes} bytes")
+
+    def _enter(self, phase: Reading) -> None:
+        if phase not in _NEXT[self.phase]:
+            raise RuntimeError(f"reading: {self.phase.name} cannot become {phase.name}")
+        self.phase = phase

@@ -1,0 +1,253 @@
+"""The writing half of a connection: one response at a time, framed and under back-pressure.
+
+A small response is one write. A large one, and one that the main side streams, is a `ResponseStream`:
+its pieces go out as the client takes them.
+
+Network side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from io import BytesIO
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ..messages import Limits
+from .exchange import PIECE_BYTES, BodySource, Exchange, ResponseStream
+from .framing import BodyEncoder, date_line
+
+if TYPE_CHECKING:
+    from ..fields import ResponseHead
+
+__all__ = ["ResponseSink", "ResponseWriter"]
+
+log = logging.getLogger("httpuv_kernel")
+
+_ACK_BYTES = 64 * 1024  # a quarter of the main side's window: its stream never waits for a rest
+_NO_BODY: Final = frozenset({204, 304})
+_NO_GZIP: Final = frozenset({204, 206, 304})
+_END_OF_HEAD: Final = {  # by (keep the connection, HTTP/1.1)
+    (True, True): b"\r\n",
+    (True, False): b"Connection: keep-alive\r\n\r\n",
+    (False, True): b"Connection: close\r\n\r\n",
+    (False, False): b"Connection: close\r\n\r\n",
+}
+
+
+class ResponseSink(Protocol):
+    """What a connection does when a response has got somewhere."""
+
+    def response_begun(self) -> None:
+        """A response was begun that will take several writes."""
+
+    def response_written(self, keep: bool) -> None:
+        """The response is whole; `keep` says whether the connection may go on."""
+
+    def stream_taken(self, count: int) -> None:
+        """The transport took so many bytes of what the main side streams."""
+
+
+class ResponseWriter:
+    """Writes one connection's responses."""
+
+    __slots__ = ("_limits", "_loop", "_sink", "_stall", "_stream", "_transport", "paused")
+
+    def __init__(
+        self,
+        sink: ResponseSink,
+        transport: asyncio.Transport,
+        limits: Limits,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._sink = sink
+        self._transport = transport
+        self._limits = limits
+        self._loop = loop
+        self._stream: ResponseStream | None = None
+        self._stall = (math.inf, 0)  # when the client must have taken something, bytes left then
+        self.paused = False
+
+    def respond(
+        self,
+        exchange: Exchange,
+        head: ResponseHead,
+        body: bytes,
+        source: BodySource | None = None,
+    ) -> None:
+        """Write a response of known length, from memory or from `source`."""
+        status, line, block, close, dated, compressible, length = head
+        size = len(body) if source is None else source.left
+        gzip = False
+        if compressible and size >= self._limits.gzip_bytes and status not in _NO_GZIP:
+            block += b"Vary: Accept-Encoding\r\n"
+            gzip = exchange.wants_gzip()
+        if gzip or source is not None:
+            source = source or BodySource(BytesIO(body), size)
+            self._begin(exchange, head, block, size, gzip=gzip, source=source)
+            return
+        keep = exchange.keep_alive and exchange.complete and not close
+        parts = [line, b"" if dated else date_line(), block]
+        if status in _NO_BODY:
+            body = b""
+        elif exchange.method == b"HEAD":
+            parts.append(b"Content-Length: %d\r\n" % (size if body or length is None else length))
+            body = b""
+        else:
+            parts.append(b"Content-Length: %d\r\n" % size)
+        parts.append(_END_OF_HEAD[keep, exchange.http11])
+        if size < PIECE_BYTES:
+            parts.append(body)
+            self._transport.write(b"".join(parts))
+        else:
+            self._transport.writelines([b"".join(parts), body])
+        self._sink.response_written(keep)
+
+    def start(
+        self, exchange: Exchange, head: ResponseHead, chunk: bytes, length: int | None
+    ) -> None:
+        """Write the head and the first piece of a response that the main side streams."""
+        status, _, block, _, _, compressible, _ = head
+        gzip = False
+        if compressible and status not in _NO_GZIP:
+            block += b"Vary: Accept-Encoding\r\n"
+            gzip = exchange.wants_gzip()
+        self._begin(exchange, head, block, length, gzip=gzip, chunk=chunk)
+
+    def _begin(
+        self,
+        exchange: Exchange,
+        head: ResponseHead,
+        block: bytes,
+        length: int | None,
+        *,
+        gzip: bool,
+        source: BodySource | None = None,
+        chunk: bytes = b"",
+    ) -> None:
+        status, line, _, close, dated, _, _ = head
+        if gzip:
+            block = block.replace(b'ETag: "', b'ETag: W/"') + b"Content-Encoding: gzip\r\n"
+        encoder = BodyEncoder(
+            bodiless=status in _NO_BODY or exchange.method == b"HEAD",
+            length=None if status in _NO_BODY else length,
+            http11=exchange.http11,
+            gzip=gzip,
+        )
+        keep = exchange.keep_alive and exchange.complete and not close and not encoder.until_close
+        self._stream = stream = ResponseStream(encoder, keep_alive=keep, source=source)
+        self._sink.response_begun()
+        head_bytes = b"".join(
+            (
+                line,
+                b"" if dated else date_line(),
+                block,
+                encoder.head_lines(),
+                _END_OF_HEAD[keep, exchange.http11],
+            )
+        )
+        if source is not None:
+            self._send_piece(head_bytes)
+        elif self._write(head_bytes, chunk):
+            stream.unacknowledged += len(chunk)
+            self._acknowledge()
+
+    def _write(self, prefix: bytes, chunk: bytes, *, last: bool = False) -> bool:
+        """Encode and write a piece; False when the response had to be cut."""
+        assert self._stream is not None
+        encoder = self._stream.encoder
+        try:
+            piece = prefix + encoder.encode(chunk) if prefix else encoder.encode(chunk)
+            if last:
+                piece += encoder.finish()
+        except ValueError as error:
+            self._cut(error)
+            return False
+        if piece:
+            self._transport.write(piece)
+        return True
+
+    def _send_piece(self, prefix: bytes = b"") -> None:
+        """Write the next piece of a body that this side reads itself, then let others have a turn."""
+        stream = self._stream
+        if stream is None or stream.source is None or (self.paused and not prefix):
+            return
+        source = stream.source
+        if stream.encoder.bodiless:
+            if self._write(prefix, b"", last=True):
+                self._sink.response_written(stream.keep_alive)
+            return
+        try:
+            chunk = source.read()
+        except OSError as error:
+            self._cut(error)
+            return
+        if not chunk and not source.exhausted:
+            self._cut(ValueError("the file became shorter while it was sent"))
+        elif self._write(prefix, chunk, last=source.exhausted):
+            if source.exhausted:
+                self._sink.response_written(stream.keep_alive)
+            elif not self.paused:
+                self._loop.call_soon(self._send_piece)
+
+    def chunk(self, chunk: bytes) -> None:
+        """Write the next piece of a response that the main side streams."""
+        if self._stream is not None and self._write(b"", chunk):
+            self._stream.unacknowledged += len(chunk)
+            self._acknowledge()
+
+    def end(self) -> None:
+        """Write the regular end of a response that the main side streams."""
+        stream = self._stream
+        if stream is not None and self._write(b"", b"", last=True):
+            self._sink.response_written(stream.keep_alive)
+
+    def _acknowledge(self) -> None:
+        """Let the main side send more, unless the client is behind."""
+        stream = self._stream
+        if stream is not None and not self.paused and stream.unacknowledged >= _ACK_BYTES:
+            self._sink.stream_taken(stream.unacknowledged)
+            stream.unacknowledged = 0
+
+    def _cut(self, error: Exception) -> None:
+        """A response that cannot be completed: only a cut connection tells the client so."""
+        log.error("a response was cut: %s", error)
+        self._transport.abort()
+
+    def close_stream(self) -> None:
+        """Let go of what the last response held."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    # -- back-pressure -------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """The client does not take what is written."""
+        self.paused = True
+        self._stall = (
+            monotonic() + self._limits.write_timeout,
+            self._transport.get_write_buffer_size(),
+        )
+
+    def resume(self) -> None:
+        """It does again: go on with the stream."""
+        self.paused = False
+        self._stall = (math.inf, 0)
+        if self._stream is None:
+            return
+        if self._stream.source is not None:
+            self._send_piece()
+        else:
+            self._acknowledge()
+
+    def has_stalled(self, now: float) -> bool:
+        """Whether the client has taken nothing for the whole write timeout."""
+        due, before = self._stall
+        if now <= due:
+            return False
+        left = self._transport.get_write_buffer_size()
+        self._stall = (now + self._limits.write_timeout, left)
+        return left >= before

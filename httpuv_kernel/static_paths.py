@@ -1,0 +1,280 @@
+"""Which URL paths are served from disk, and how: the manual's staticPath and staticPathOptions.
+
+`StaticPath` and `StaticPathOptions` are what a user writes; None in a StaticPath inherits from the app's
+options. `StaticTable` is what the network side looks requests up in: immutable, replaced whole, made of
+plain values (`to_plain`, `from_plain`) because it crosses the bridge.
+
+Shared ground: imported by both sides, imports neither.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import unquote
+
+from .errors import StaticPathError
+from .fields import HeaderInput, response_head
+
+__all__ = [
+    "StaticPath",
+    "StaticPathOptions",
+    "StaticTable",
+    "as_static_path",
+    "exclude_static_path",
+    "static_path",
+    "static_path_options",
+]
+
+_VALIDATION = re.compile(r'\s*"([^"]+)"\s*==?\s*"([^"]*)"\s*')
+_CHARSET = re.compile(r"[A-Za-z0-9!#$%&'+^_`{}~-]*")
+
+Validation: TypeAlias = "str | Mapping[str, str]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticPathOptions:
+    """How files are served where a StaticPath does not say otherwise (manual: staticPathOptions).
+
+    Attributes:
+        indexhtml: a directory answers with its index.html.
+        fallthrough: a file that does not exist is asked of the app's `call`; False gives 404.
+        html_charset: the charset of text/html; "" for none.
+        headers: extra response headers, a mapping or pairs.
+        validation: `'"Header-Name" == "value"'` or a mapping of one header: requests without it
+            get 403. "" or an empty mapping: no check.
+        exclude: not served from disk (see `exclude_static_path`).
+    """
+
+    indexhtml: bool = True
+    fallthrough: bool = False
+    html_charset: str = "utf-8"
+    headers: HeaderInput = field(default_factory=dict)
+    validation: Validation = ""
+    exclude: bool = False
+
+    def __post_init__(self) -> None:
+        _check_options(self)
+
+
+@dataclass(frozen=True)
+class StaticPath:
+    """A file or directory to serve; every option that is None inherits (manual: staticPath).
+
+    Raises:
+        StaticPathError: the path does not exist, or an option cannot work.
+    """
+
+    path: str
+    indexhtml: bool | None = None
+    fallthrough: bool | None = None
+    html_charset: str | None = None
+    headers: HeaderInput | None = None
+    validation: Validation | None = None
+    exclude: bool = False
+
+    def __post_init__(self) -> None:
+        _check_options(self)
+        if not self.exclude:
+            object.__setattr__(self, "path", _existing_path(self.path))
+
+    def __repr__(self) -> str:
+        if self.exclude:
+            return "exclude_static_path()"
+        options = [
+            f", {item.name}={getattr(self, item.name)!r}"
+            for item in fields(self)[1:-1]
+            if getattr(self, item.name) is not None
+        ]
+        return f"static_path({self.path!r}{''.join(options)})"
+
+
+def static_path(
+    path: str | os.PathLike[str],
+    indexhtml: bool | None = None,
+    fallthrough: bool | None = None,
+    html_charset: str | None = None,
+    headers: HeaderInput | None = None,
+    validation: Validation | None = None,
+) -> StaticPath:
+    """A path on disk with options of its own; None inherits the app's `static_path_options`.
+
+    Raises:
+        StaticPathError: the path does not exist, or an option cannot work.
+    """
+    return StaticPath(os.fspath(path), indexhtml, fallthrough, html_charset, headers, validation)
+
+
+def exclude_static_path() -> StaticPath:
+    """Leaves a URL path below a static path to the app's handlers."""
+    return StaticPath("", exclude=True)
+
+
+def static_path_options(
+    indexhtml: bool = True,
+    fallthrough: bool = False,
+    html_charset: str = "utf-8",
+    headers: HeaderInput | None = None,
+    validation: Validation = "",
+    exclude: bool = False,
+) -> StaticPathOptions:
+    """The options that static paths inherit, with the manual's defaults.
+
+    Raises:
+        StaticPathError: an option that cannot work.
+    """
+    return StaticPathOptions(
+        indexhtml=indexhtml,
+        fallthrough=fallthrough,
+        html_charset=html_charset,
+        headers=headers or {},
+        validation=validation,
+        exclude=exclude,
+    )
+
+
+def as_static_path(value: object) -> StaticPath:
+    """A StaticPath from what a user may write in `static_paths`.
+
+    Raises:
+        StaticPathError: neither a StaticPath nor a path that exists.
+    """
+    if isinstance(value, StaticPath):
+        return value
+    if isinstance(value, (str, os.PathLike)):
+        return StaticPath(os.fspath(value))
+    raise StaticPathError(f"a static path is a path or a static_path(...), not {value!r}")
+
+
+def normalise_prefix(name: str) -> str:
+    """The URL path of a static path as "/a/b"; "/" for the root ("3", "4/", "/2/" are all right)."""
+    if not isinstance(name, str):
+        raise StaticPathError(f"the name of a static path is a URL path, not {name!r}")
+    segments = [segment for segment in name.split("/") if segment]
+    if any(segment in (".", "..") for segment in segments):
+        raise StaticPathError(f"the name of a static path has no '.' or '..': {name!r}")
+    return "/" + "/".join(segments)
+
+
+def _existing_path(path: str | os.PathLike[str]) -> str:
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise StaticPathError(f"path is a file or directory, not {path!r}")
+    absolute = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    if not os.path.exists(absolute):
+        raise StaticPathError(f"path does not exist: {absolute!r}")
+    return absolute
+
+
+def _check_options(options: StaticPath | StaticPathOptions) -> None:
+    for name in ("indexhtml", "fallthrough", "exclude"):
+        value = getattr(options, name)
+        if value is not None and not isinstance(value, bool):
+            raise StaticPathError(f"{name} is True or False, not {value!r}")
+    charset = options.html_charset
+    if charset is not None and not (isinstance(charset, str) and _CHARSET.fullmatch(charset)):
+        raise StaticPathError(f"html_charset is the name of a charset or '', not {charset!r}")
+    try:
+        response_head(200, options.headers, None)
+    except (TypeError, ValueError) as error:
+        raise StaticPathError(f"headers: {error}") from error
+    _parse_validation(options.validation)
+
+
+def _parse_validation(validation: Validation | None) -> tuple[str, str] | None:
+    """The header name, lower-case, and the value it must have."""
+    if not validation:
+        return None
+    if isinstance(validation, str):
+        match = _VALIDATION.fullmatch(validation)
+        if match is None:
+            raise StaticPathError(
+                f"""validation is written '"Header-Name" == "value"', not {validation!r}"""
+            )
+        return match[1].lower(), match[2]
+    items = list(validation.items())
+    if len(items) != 1 or not all(isinstance(text, str) for text in items[0]):
+        raise StaticPathError(f"validation is one header name and its value, not {validation!r}")
+    return items[0][0].lower(), items[0][1]
+
+
+class StaticRule(NamedTuple):
+    """A static path with nothing left to inherit, of plain values only."""
+
+    path: str
+    exclude: bool
+    indexhtml: bool
+    fallthrough: bool
+    html_charset: str
+    headers: tuple[bytes, bool, bool]  # encoded block; whether it has Content-Type, Cache-Control
+    validation: tuple[str, str] | None
+
+
+def _rule(path: StaticPath, options: StaticPathOptions) -> StaticRule:
+    given = {
+        item.name: getattr(path, item.name)
+        for item in fields(options)
+        if getattr(path, item.name) is not None
+    }
+    merged = replace(options, **given)
+    block = response_head(200, merged.headers, None).block
+    names = b"\n" + block.lower()
+    return StaticRule(
+        path.path,
+        path.exclude or merged.exclude,
+        merged.indexhtml,
+        merged.fallthrough,
+        merged.html_charset,
+        (block, b"\ncontent-type:" in names, b"\ncache-control:" in names),
+        _parse_validation(merged.validation),
+    )
+
+
+class StaticTable:
+    """Looks up which rule serves a URL path. Immutable."""
+
+    __slots__ = ("_rules", "has_paths")
+
+    def __init__(self, rules: Mapping[str, StaticRule]) -> None:
+        self._rules = dict(rules)
+        self.has_paths = bool(self._rules)
+
+    @classmethod
+    def build(cls, paths: Mapping[str, StaticPath], options: StaticPathOptions) -> StaticTable:
+        """A table of normalised prefixes; nothing is left to inherit."""
+        return cls({prefix: _rule(path, options) for prefix, path in paths.items()})
+
+    def to_plain(self) -> tuple[Any, ...]:
+        """The table as plain values."""
+        return tuple((prefix, tuple(rule)) for prefix, rule in self._rules.items())
+
+    @classmethod
+    def from_plain(cls, plain: tuple[Any, ...]) -> StaticTable:
+        """The table that `to_plain` gave."""
+        return cls({prefix: StaticRule(*rule) for prefix, rule in plain})
+
+    def match(self, path: str) -> tuple[StaticRule, str] | None:
+        """The rule of the longest prefix of whole segments, and the rest of the path.
+
+        `path` is the raw path of a request, percent-encoded: "/a/b?x" has no place here.
+        """
+        for prefix, rest in _prefixes(path):
+            rule = self._rules.get(prefix)
+            if rule is not None:
+                return rule, rest
+        return None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rules)
+
+
+def _prefixes(path: str) -> Iterator[tuple[str, str]]:
+    """Every prefix of whole segments, the longest first, each with what is left of the path."""
+    whole = unquote(path, errors="surrogateescape") if "%" in path else path
+    prefix = whole.rstrip("/") or "/"
+    while prefix != "/":
+        yield prefix, whole[len(prefix) :]
+        prefix = prefix.rpartition("/")[0] or "/"
+    yield "/", whole

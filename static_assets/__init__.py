@@ -1,0 +1,1 @@
+"""Files that the package itself serves: templates, styles, and an example site."""
