@@ -1,7 +1,7 @@
 """An HTTP and WebSocket server inside a Jupyter kernel.
 
-Network I/O and static files live on a background thread; the app's callbacks run on the main thread when
-it is idle, so they see the notebook's live variables without a lock.
+Network I/O and static files live on a background thread; the app's callbacks run on the main thread
+when it is idle, so they see the notebook's live variables without a lock.
 
 ::
 

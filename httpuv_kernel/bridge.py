@@ -1,12 +1,12 @@
 """The bridge between the network side and the main side: two channels of plain values.
 
-A channel is a queue and one file descriptor that is readable while the queue may hold something. Any
-thread puts, one thread takes. The descriptor is written when the queue goes from looked-at to not
-looked-at, so a batch costs one wake-up, and whatever loop the reader runs (asyncio, libuv, Qt, Tk, a
-poll) can watch it.
+A channel is a queue and one file descriptor that is readable while the queue may hold something.
+Any thread puts, one thread takes. The descriptor is written when the queue goes from looked-at to
+not looked-at, so a batch costs one wake-up, and whatever loop the reader runs (asyncio, libuv, Qt,
+Tk, a poll) can watch it.
 
-Both ends live here; neither side's objects do. With `check_plain` every message is marshalled both ways,
-which proves that it could cross to another process.
+Both ends live here; neither side's objects do. With `check_plain` every message is marshalled both
+ways, which proves that it could cross to another process.
 
 Shared ground: imported by both sides, imports neither.
 """
@@ -35,13 +35,14 @@ class WakeFd:
     """A descriptor that is readable from `set` to `clear`; both never block, in any thread."""
 
     def __init__(self) -> None:
+        self._reader: socket.socket | None = None
         self._writer: socket.socket | None = None
         if sys.platform == "linux":
             self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:
             self._reader, self._writer = socket.socketpair()
-            self._reader.setblocking(False)
-            self._writer.setblocking(False)
+            for end in (self._reader, self._writer):
+                end.setblocking(False)
             self._fd = self._reader.fileno()
 
     def fileno(self) -> int:
@@ -64,7 +65,7 @@ class WakeFd:
     def clear(self) -> None:
         """Make it unreadable."""
         try:
-            if self._writer is None:
+            if self._reader is None:
                 os.eventfd_read(self._fd)
             else:
                 while len(self._reader.recv(4096)) == 4096:
@@ -77,7 +78,7 @@ class WakeFd:
         fd, self._fd = self._fd, -1
         if fd == -1:
             return
-        if self._writer is None:
+        if self._reader is None or self._writer is None:
             os.close(fd)
         else:
             self._reader.close()
@@ -113,7 +114,8 @@ class Channel:
     def nudge(self) -> None:
         """Wake the reader whatever the state says. Any thread.
 
-        An interrupt may cut `put` between its lines; a spurious wake-up mends that and costs nothing.
+        An interrupt may cut `put` between its lines; a spurious wake-up mends that and costs
+        nothing.
         """
         self._armed = True
         self.wake.set()
@@ -176,12 +178,12 @@ class Bridge:
     # -- network side --------------------------------------------------------------------------
 
     def post(self, message: Message) -> None:
-        """Hand a message to the main side, stamped with the time, by which callbacks are ordered."""
+        """Hand a message to the main side, with the time, by which callbacks are ordered."""
         if self._check_plain:
             message = marshal.loads(marshal.dumps(message))
         self.to_main.put((monotonic(), message))
 
-    def reply(self, call: int, value: object = None) -> None:
+    def reply(self, call: int, value: Any = None) -> None:
         """Answer a question of the main side."""
         future = self._calls.get(call)
         if future is not None and not future.done():

@@ -13,7 +13,8 @@ __all__ = ["browser_url"]
 def browser_url(port: int, path: str = "/", *, host: str = "127.0.0.1") -> str:
     """The URL of a path on a port of this machine.
 
-    `HTTPUV_KERNEL_URL`, when set, is a template for it: "https://hub.example/user/me/proxy/{port}/".
+    `HTTPUV_KERNEL_URL`, when set, is a template for it:
+    "https://hub.example/user/me/proxy/{port}/".
 
     Args:
         port: the port that a server listens at.

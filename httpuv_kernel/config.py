@@ -1,5 +1,5 @@
-"""Every default and limit, as traits: set them in a configuration file (`c.HTTPUV.body_bytes = ...`) or
-on `HTTPUV.instance()`. A server takes the values as they are when it is started.
+"""Every default and limit, as traits: set them in a configuration file (`c.HTTPUV.body_bytes =
+...`) or on `HTTPUV.instance()`. A server takes the values as they are when it is started.
 
 Main side's ground: the network side gets what it needs as plain values.
 """
@@ -22,58 +22,66 @@ class HTTPUV(SingletonConfigurable):
 
     header_bytes = CInt(
         64 * _KIB,
-        help="Largest header block of a request; more gets 431. Browsers send cookies of all ports of "
-        "a host, so it is well above the usual 8 KiB.",
+        help="Largest header block of a request; more gets 431. Browsers send cookies of all "
+        "ports of a host, so it is well above the usual 8 KiB.",
     ).tag(config=True)
     body_bytes = CInt(
         256 * _MIB,
-        help="Largest body of a request; more gets 413. Larger ones than spool_bytes are on disk, so "
-        "this bounds the disk, not the memory.",
+        help="Largest body of a request; more gets 413. Larger ones than spool_bytes are on "
+        "disk, so this bounds the disk, not the memory.",
     ).tag(config=True)
     spool_bytes = CInt(
-        _MIB, help="Bodies of requests above this are kept in a temporary file instead of memory."
+        _MIB,
+        help="Bodies of requests above this are kept in a temporary file instead of memory.",
     ).tag(config=True)
     connections = CInt(
         1000,
-        help="Clients connected to one server at once; more get 503. Each costs up to 20 kB and a file "
-        "descriptor, of which a process often has 1024.",
+        help="Clients connected to one server at once; more get 503. Each costs up to 20 kB "
+        "and a file descriptor, of which a process often has 1024.",
     ).tag(config=True)
     pending = CInt(
         1000,
         help="Requests of one server that may wait for a busy kernel; more get 503 at once.",
     ).tag(config=True)
     header_timeout = Float(
-        30.0, help="A header block must be there this long after its first byte; else 408."
+        30.0,
+        help="A header block must be there this long after its first byte; else 408.",
     ).tag(config=True)
     body_timeout = Float(
-        60.0, help="A body that is arriving may pause this long; else 408."
+        60.0,
+        help="A body that is arriving may pause this long; else 408.",
     ).tag(config=True)
     keep_alive_timeout = Float(
-        75.0, help="A connection without a request is closed after this time; nginx's default."
+        75.0,
+        help="A connection without a request is closed after this time; nginx's default.",
     ).tag(config=True)
     write_timeout = Float(
-        60.0, help="A client that takes nothing of its response for this long is cut."
+        60.0,
+        help="A client that takes nothing of its response for this long is cut.",
     ).tag(config=True)
     linger_timeout = Float(
         2.0,
-        help="After a response to a request that was not read to its end, what the client still sends "
-        "is read this long, so that the response reaches it.",
+        help="After a response to a request that was not read to its end, what the client "
+        "still sends is read this long, so that the response reaches it.",
     ).tag(config=True)
     gzip_bytes = CInt(
-        _KIB, help="Text of at least this size is sent with gzip; below, the gain is lost in a packet."
+        _KIB,
+        help="Text of at least this size is sent with gzip; below, the gain is lost in a packet.",
     ).tag(config=True)
     allowed_hosts = List(
         Unicode(),
-        help="Names under which a server on a loopback address may be asked for, beside localhost and "
-        "IP addresses; '.example.org' allows all below it. Protects against DNS rebinding.",
+        help="Names under which a server on a loopback address may be asked for, beside "
+        "localhost and IP addresses; '.example.org' allows all below it. Protects against"
+        " DNS rebinding.",
     ).tag(config=True)
     switch_interval = Float(
         0.0005,
-        help="sys.setswitchinterval() while a server runs; 0 leaves it alone. Python's 5 ms let 76 "
-        "files a second through beside a computing cell, this lets 1,056.",
+        help="sys.setswitchinterval() while a server runs; 0 leaves it alone. Python's 5 ms "
+        "let 76 files a second through beside a computing cell, this lets 1,056.",
     ).tag(config=True)
     check_bridge = Bool(
-        False, help="Prove that all messages between the two sides are plain values; for tests."
+        False,
+        help="Prove that all messages between the two sides are plain values; for tests.",
     ).tag(config=True)
 
     def limits(self) -> Limits:

@@ -29,4 +29,6 @@ def server_html(url: str, content: str, running: bool) -> str:
         where = f'<a href="{escape(url)}" target="_blank" rel="noopener">{escape(url)}</a>'
     else:
         where = "<span>stopped</span>"
-    return f'<div style="{_STYLE}">{dot}{where}<span style="opacity:.7">{escape(content)}</span></div>'
+    return (
+        f'<div style="{_STYLE}">{dot}{where}<span style="opacity:.7">{escape(content)}</span></div>'
+    )

@@ -47,6 +47,9 @@ class InvalidAddressError(HttpuvError, ValueError):
 class StartError(HttpuvError, OSError):
     """The system refused to listen at an address; `errno` says why."""
 
+    def __str__(self) -> str:
+        return str(self.strerror or super().__str__())
+
 
 class PortInUseError(StartError):
     """Another socket listens at this address; the text names our own server when it is one."""

@@ -1,7 +1,7 @@
 """Header fields and status lines: checked, encoded, looked up (RFC 9110, sections 5 and 15).
 
-Pure. What an app wrote is checked here before a byte of it can reach the wire; what a client sent is
-only looked up here, the parser has checked it.
+Pure. What an app wrote is checked here before a byte of it can reach the wire; what a client sent
+is only looked up here, the parser has checked it.
 
 Shared ground: imported by both sides, imports neither.
 """
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from http.client import responses as _PHRASES
 from typing import NamedTuple, TypeAlias
-
-from tornado.httputil import responses as _PHRASES
 
 from .media_types import is_compressible
 from .messages import Fields
@@ -72,7 +71,7 @@ def status_line(status: int, reason: str | None = None) -> bytes:
 
 
 _LINES: dict[int, bytes] = {}
-_LINES.update({code: status_line(code) for code in _PHRASES if 200 <= code <= 599})
+_LINES.update({int(code): status_line(int(code)) for code in _PHRASES if 200 <= code <= 599})
 
 
 def encode_field(name: str, value: FieldValue) -> tuple[bytes, bytes]:

@@ -1,8 +1,9 @@
 """What crosses the bridge: plain tuples, the first item naming the kind.
 
-Everything in a message is an int, float, str, bytes, bool, None or a tuple, list or dict of those, so
-that it could cross to another process as it is. Things are named by id: `server`, `exchange` (one
-request and its response) and `call` (a question of the main side that the network side answers).
+Everything in a message is an int, float, str, bytes, bool, None or a tuple, list or dict of those,
+so that it could cross to another process as it is. Things are named by id: `server`, `exchange`
+(one request and its response) and `call` (a question of the main side that the network side
+answers).
 
 To the main side::
 
@@ -27,10 +28,10 @@ To the network side::
     (SET_STATIC, call, server, table)
     (QUIT, call)
 
-A request's `head` is `(method, target, version, fields, peer, local)`: method and version as str, target
-as the bytes of path and query, fields a list of `(lower-case name, value)` byte pairs, peer and local
-`(host, port)` as str. Its `body` is bytes, or `(path, size)` of a spooled file. A response's `head` is
-what `fields.response_head` makes.
+A request's `head` is `(method, target, version, fields, peer, local)`: method and version as str,
+target as the bytes of path and query, fields a list of `(lower-case name, value)` byte pairs, peer
+and local `(host, port)` as str. Its `body` is bytes, or `(path, size)` of a spooled file. A
+response's `head` is what `fields.response_head` makes.
 
 Shared ground: imported by both sides, imports neither.
 """

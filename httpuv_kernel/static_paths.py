@@ -1,8 +1,8 @@
 """Which URL paths are served from disk, and how: the manual's staticPath and staticPathOptions.
 
-`StaticPath` and `StaticPathOptions` are what a user writes; None in a StaticPath inherits from the app's
-options. `StaticTable` is what the network side looks requests up in: immutable, replaced whole, made of
-plain values (`to_plain`, `from_plain`) because it crosses the bridge.
+`StaticPath` and `StaticPathOptions` are what a user writes; None in a StaticPath inherits from the
+app's options. `StaticTable` is what the network side looks requests up in: immutable, replaced
+whole, made of plain values (`to_plain`, `from_plain`) because it crosses the bridge.
 
 Shared ground: imported by both sides, imports neither.
 """
@@ -150,7 +150,9 @@ def as_static_path(value: object) -> StaticPath:
 
 
 def normalise_prefix(name: str) -> str:
-    """The URL path of a static path as "/a/b"; "/" for the root ("3", "4/", "/2/" are all right)."""
+    """The URL path of a static path as "/a/b"; "/" for the root ("3", "4/", "/2/" are all
+    right).
+    """
     if not isinstance(name, str):
         raise StaticPathError(f"the name of a static path is a URL path, not {name!r}")
     segments = [segment for segment in name.split("/") if segment]

@@ -1,8 +1,9 @@
 """The hosts: which program is this Python running in, and how are callbacks run when it is idle.
 
-A host watches the bridge's descriptor on the main thread while nothing of the user's runs, and calls the
-main side's `drain` when it is readable. It also knows where a callback's output belongs and which
-asyncio loop a coroutine handler runs on. `find_host` looks; the modules are one host each.
+A host watches the bridge's descriptor on the main thread while nothing of the user's runs, and
+calls the main side's `drain` when it is readable. It also knows where a callback's output belongs
+and which asyncio loop a coroutine handler runs on. `find_host` looks; the modules are one host
+each.
 
 Imports neither side.
 """

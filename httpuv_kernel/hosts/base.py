@@ -68,7 +68,7 @@ class Host(ABC):
         """Give coroutine handlers a turn, where nobody else does."""
 
     def wait(self, fd: int, timeout: float | None) -> None:
-        """Block until `fd` is readable, a signal came, or `timeout` seconds (None: no limit) went by."""
+        """Block until `fd` is readable or `timeout` seconds (None: no limit) went by."""
         wait_readable(fd, timeout)
 
 

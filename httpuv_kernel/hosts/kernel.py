@@ -1,7 +1,7 @@
 """A Jupyter kernel, ipykernel 6.29 or later.
 
-The kernel's own loop on the main thread watches the bridge's descriptor: it does so only while no cell
-runs, or while an async cell awaits.
+The kernel's own loop on the main thread watches the bridge's descriptor: it does so only while no
+cell runs, or while an async cell awaits.
 
 Imports neither side.
 """
@@ -45,9 +45,9 @@ class KernelHost(AsyncioHost):
 class CellOutput(Output):
     """The output of one cell.
 
-    print, display and tracebacks carry the id of the message that started the cell. ipykernel 7 keeps
-    it in context variables, so the copied context is enough; ipykernel 6 keeps some of it in traits,
-    which are exchanged around the call.
+    print, display and tracebacks carry the id of the message that started the cell. ipykernel 7
+    keeps it in context variables, so the copied context is enough; ipykernel 6 keeps some of it in
+    traits, which are exchanged around the call.
     """
 
     def __init__(self, shell: Any) -> None:

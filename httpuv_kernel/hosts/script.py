@@ -1,4 +1,4 @@
-"""A plain script: nothing is ever idle, callbacks run inside `service()`, `run_now()`, `run_server()`.
+"""A plain script: never idle, callbacks run inside `service()`, `run_now()`, `run_server()`.
 
 Imports neither side.
 """

@@ -38,14 +38,16 @@ def call_user(function: Callable[..., Any], *arguments: object) -> Any:
 
 
 def user_traceback(error: BaseException) -> BaseException:
-    """The error with our own frames taken off the top of its traceback, when user code raised it."""
+    """The error, its traceback cut to the frames of user code, if it has any."""
     traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code is call_user.__code__:
-            if traceback.tb_next is not None:
-                error.__traceback__ = traceback.tb_next
-            break
+    while traceback is not None and traceback.tb_frame.f_code is not call_user.__code__:
         traceback = traceback.tb_next
+    if traceback is not None and traceback.tb_next is not None:
+        error.__traceback__ = last = traceback.tb_next
+        if isinstance(error, KeyboardInterrupt):  # raised by our signal handler, the last frame
+            while last.tb_next is not None and last.tb_next.tb_next is not None:
+                last = last.tb_next
+            last.tb_next = None
     return error
 
 

@@ -94,7 +94,17 @@ class Exchanges:
 class Answer:
     """The answering of one request. Main thread."""
 
-    __slots__ = ("_closing", "_exchanges", "_head", "_request", "_task", "entry", "id", "server", "stream")
+    __slots__ = (
+        "_closing",
+        "_exchanges",
+        "_head",
+        "_request",
+        "_task",
+        "entry",
+        "id",
+        "server",
+        "stream",
+    )
 
     def __init__(
         self, exchanges: Exchanges, exchange: int, server: AppServer, head: RequestHead
@@ -241,7 +251,7 @@ class Answer:
         self.finish()
 
     def fail(self, error: BaseException) -> None:
-        """A 500 for the client, or a cut when its response has begun; the traceback for the user."""
+        """500 for the client, a cut when its response has begun; the traceback for the user."""
         begun = self.stream is not None and self.stream.begun
         if self._exchanges.is_live(self.id):
             if begun:

@@ -1,24 +1,26 @@
 """SIGINT while our code is on the main thread: it ends one callback, and loses nothing.
 
 Python raises KeyboardInterrupt between any two lines. In a callback of the user that is right: the
-callback ends, its client gets a 500. In our own lines it would lose a request that was taken from the
-queue and not yet run; and out of a callback of the kernel's event loop it would end the kernel. So a
-handler of ours stands while our code runs. It raises only when the innermost frame that is ours or the
-user's is the user's; else it notes the interrupt, and `service()` raises it at a line where nothing can
-be lost.
+callback ends, its client gets a 500. In our own lines it would lose a request that was taken from
+the queue and not yet run; and out of a callback of the kernel's event loop it would end the kernel.
+So a handler of ours stands while our code runs. It raises only when the innermost frame that is
+ours or the user's is the user's; else it notes the interrupt, and `service()` raises it at a line
+where nothing can be lost.
 
 Main side.
 """
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import signal
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = ["InterruptGuard"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class InterruptGuard:
@@ -29,7 +31,7 @@ class InterruptGuard:
     """
 
     def __init__(self, user_frame: CodeType, wake: Callable[[], None]) -> None:
-        """`user_frame` is the code of the function that calls user code; `wake` must be reentrant."""
+        """`user_frame`: code of the function that calls user code; `wake` must be reentrant."""
         self._user_frame = user_frame
         self._wake = wake
         self._previous: Any = None
@@ -66,7 +68,7 @@ class InterruptGuard:
         self.pending = True
 
     @staticmethod
-    def waits(function: Callable[..., Any]) -> Callable[..., Any]:
+    def waits(function: _Function) -> _Function:
         """Decorator: below this function no user code is running, though it may be further up."""
         _WAITING.add(function.__code__)
         return function

@@ -1,7 +1,7 @@
 """Callbacks in the order of their time, then of their arrival.
 
-What came over the network and what `later` scheduled wait in one queue, so that neither overtakes the
-other. Main side.
+What came over the network and what `later` scheduled wait in one queue, so that neither overtakes
+the other. Main side.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The main thread's loop over callbacks: what `drain`, `service` and `run_now` have in common.
 
 The host calls `drain` when it is idle; `service` and `run_now` are called by user code that wants
-callbacks now. All three take what is due from one queue. A drain is bounded, so that under a flood of
-requests the host still gets its turn: a kernel needs several turns of its own loop to start a cell.
+callbacks now. All three take what is due from one queue. A drain is bounded, so that under a flood
+of requests the host still gets its turn: a kernel needs several turns of its own loop to start a
+cell.
 
 Main side.
 """
@@ -160,8 +161,8 @@ class MainLoop:
         """Around callbacks that user code asked for; an interrupt is raised when it is safe."""
         if threading.current_thread() is not threading.main_thread():
             raise MainThreadError(
-                "callbacks run on the main thread; service(), run_now() and run_server() cannot be "
-                "called in another (in a Jupyter subshell or widget callback, await service_async())"
+                "callbacks run on the main thread; service(), run_now() and run_server() cannot "
+                "be called in another, such as a Jupyter subshell's or a widget callback's"
             )
         interrupted = False
         with self._guard:
@@ -181,20 +182,21 @@ class MainLoop:
     @InterruptGuard.waits
     def run_one(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for a callback, and run one. False when none came."""
+        ran = False
         with self._service():
-            return self._wait_and_step(monotonic() + timeout)
-        return False
+            ran = self._wait_and_step(monotonic() + timeout)
+        return ran
 
     @InterruptGuard.waits
     def run_all(self, timeout: float) -> bool:
         """The same, and then all others that were due by the time the first had run."""
+        ran = False
         with self._service():
             ran = self._wait_and_step(monotonic() + timeout)
             now = monotonic()
             while ran and not self._guard.pending and self._step(now):
                 pass
-            return ran
-        return False
+        return ran
 
     @InterruptGuard.waits
     def run_until_stopped(self) -> None:
@@ -259,7 +261,9 @@ class MainLoop:
         task = self.host.create_task(self.guarded(coroutine, output), output.context.copy())
         task.add_done_callback(done)
 
-    def guarded(self, coroutine: Coroutine[Any, Any, Any], output: Output) -> Coroutine[Any, Any, Any]:
+    def guarded(
+        self, coroutine: Coroutine[Any, Any, Any], output: Output
+    ) -> Coroutine[Any, Any, Any]:
         """A coroutine of user code whose steps an interrupt may end, but not their loop."""
         return _GuardedCoroutine(coroutine, output, self._guard)
 

@@ -35,7 +35,7 @@ class InputStream(io.RawIOBase):
         if isinstance(body, bytes):
             self._file, self._size = io.BytesIO(body), len(body)
         else:
-            self._file, self._size = open(body[0], "rb"), body[1]
+            self._file, self._size = open(body[0], "rb"), body[1]  # noqa: SIM115
 
     def __len__(self) -> int:
         return self._size
@@ -46,7 +46,7 @@ class InputStream(io.RawIOBase):
 
     def read_lines(self, n: int = -1) -> list[bytes]:
         """The next n lines, or all that are left, without their line ends."""
-        lines = []
+        lines: list[bytes] = []
         while n < 0 or len(lines) < n:
             line = self._file.readline()
             if not line:
@@ -100,10 +100,10 @@ class ErrorStream:
 class Request(Mapping[str, Any]):
     """A request: a read-only mapping with Rook's keys, made when they are asked for.
 
-    Keys: REQUEST_METHOD, SCRIPT_NAME, PATH_INFO, QUERY_STRING, SERVER_NAME, SERVER_PORT, REMOTE_ADDR,
-    REMOTE_PORT, CONTENT_TYPE and CONTENT_LENGTH when sent, HTTP_* for every other header, HEADERS,
-    rook.version, rook.url_scheme, rook.input, rook.errors, httpuv.version. PATH_INFO is as sent, percent-
-    encoded; QUERY_STRING has no "?". Main thread.
+    Keys: REQUEST_METHOD, SCRIPT_NAME, PATH_INFO, QUERY_STRING, SERVER_NAME, SERVER_PORT,
+    REMOTE_ADDR, REMOTE_PORT, CONTENT_TYPE and CONTENT_LENGTH when sent, HTTP_* for every other
+    header, HEADERS, rook.version, rook.url_scheme, rook.input, rook.errors, httpuv.version.
+    PATH_INFO is as sent, percent-encoded; QUERY_STRING has no "?". Main thread.
     """
 
     __slots__ = ("__dict__", "_body", "_fields", "_local", "_peer", "_target", "_version", "method")

@@ -22,8 +22,8 @@ _KEYS = frozenset({"status", "headers", "body", "reason"})
 _READ_BYTES = 64 * 1024
 
 Body: TypeAlias = (
-    "str | bytes | bytearray | memoryview | None | Mapping[str, object] | os.PathLike[str]"
-    " | Iterable[str | bytes] | AsyncIterable[str | bytes]"
+    "str | bytes | bytearray | memoryview | Mapping[str, object] | os.PathLike[str]"
+    " | Iterable[str | bytes] | AsyncIterable[str | bytes] | None"
 )
 
 
@@ -33,10 +33,10 @@ class Response:
 
     Attributes:
         status: 200 to 599.
-        headers: a mapping or (name, value) pairs; a list as value repeats the header, numbers become
-            text.
-        body: str (sent as UTF-8), bytes, None, {"file": path, "owned": bool}, a path, an iterable or
-            an async iterable of str or bytes, which streams.
+        headers: a mapping or (name, value) pairs; a list as value repeats the header, numbers
+            become text.
+        body: str (sent as UTF-8), bytes, None, {"file": path, "owned": bool}, a path, an iterable
+            or an async iterable of str or bytes, which streams.
         reason: the reason phrase; None for the standard one.
     """
 
@@ -126,13 +126,17 @@ def _prepare_body(body: object) -> PreparedBody:
         return iter(functools.partial(body.read, _READ_BYTES), type(body.read(0))())
     if isinstance(body, Iterable):
         return iter(body)
-    raise TypeError(f"the body is {_shorten(body)}; it may be str, bytes, None, a file or an iterable")
+    raise TypeError(
+        f"the body is {_shorten(body)}; it may be str, bytes, None, a file or an iterable"
+    )
 
 
 def _file_body(body: Mapping[Any, Any]) -> FileBody:
     unknown = [key for key in body if key not in ("file", "owned")]
     if unknown or "file" not in body:
-        raise TypeError(f"a body that is a mapping is {{'file': path, 'owned': bool}}, not {body!r}")
+        raise TypeError(
+            f"a body that is a mapping is {{'file': path, 'owned': bool}}, not {body!r}"
+        )
     path = os.path.abspath(os.fsdecode(os.fspath(body["file"])))
     if not os.path.isfile(path):
         raise FileNotFoundError(f"the body's file does not exist or is no regular file: {path!r}")

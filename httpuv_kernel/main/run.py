@@ -20,11 +20,11 @@ def service(timeout_ms: float | None = None) -> bool:
     """Run a callback while user code runs: a request, a message, or what `later` scheduled.
 
     Waits up to `timeout_ms` milliseconds for one, runs it, and returns True (manual: service). 0 or
-    infinity: run callbacks until `interrupt()`, Ctrl-C or an error. NaN: do not wait. None: 100 when a
-    person sits at the host, else 1000.
+    infinity: run callbacks until `interrupt()`, Ctrl-C or an error. NaN: do not wait. None: 100
+    when a person sits at the host, else 1000.
 
-    In a kernel, coroutine handlers advance on the kernel's own loop, so not inside this; an async cell
-    awaits `service_async` instead.
+    In a kernel, coroutine handlers advance on the kernel's own loop, so not inside this; an async
+    cell awaits `service_async` instead.
 
     Raises:
         KeyboardInterrupt: an interrupt came; no request is lost by it.
@@ -84,8 +84,8 @@ def run_now(timeout: float = 0.0, all: bool = True) -> bool:
 def later(func: Callable[[], object], delay: float = 0.0) -> Callable[[], bool]:
     """Call `func()` on the main thread in `delay` seconds, once it is idle (later::later).
 
-    Callbacks run in the order of their time, those of equal time in the order of these calls, requests
-    among them. What it raises is shown, and reaches nobody else. Any thread.
+    Callbacks run in the order of their time, those of equal time in the order of these calls,
+    requests among them. What it raises is shown, and reaches nobody else. Any thread.
 
     Returns:
         A function that cancels it; True when that was in time.
@@ -110,7 +110,8 @@ def later(func: Callable[[], object], delay: float = 0.0) -> Callable[[], bool]:
 
     def cancel() -> bool:
         nonlocal waiting
-        was_waiting, waiting = waiting, False
+        was_waiting: bool = waiting
+        waiting = False
         loop.queue.cancel(entry)
         return was_waiting
 
@@ -125,11 +126,12 @@ def interrupt() -> None:
 
 
 def run_server(host: str, port: int, app: object) -> None:
-    """Start a server, run its callbacks until an interrupt or `interrupt()`, stop it (manual: runServer).
+    """Start a server, run its callbacks until an interrupt, stop it (manual: runServer).
 
     Raises:
-        KeyboardInterrupt: Ctrl-C, or the kernel's interrupt; the port is free by then.
-        what `start_server` raises.
+        KeyboardInterrupt: Ctrl-C, or the kernel's interrupt; the port is free by then. After
+            `interrupt()` it returns.
+        HttpuvError: as `start_server`.
     """
     with start_server(host, port, app):
         service(0)
@@ -141,5 +143,3 @@ def _seconds(value: float, name: str) -> float:
     if value < 0:
         raise ValueError(f"{name} is not negative: {value!r}")
     return float(value)
-
-

@@ -1,7 +1,8 @@
-"""Where the two sides meet: the bridge, the network thread, the main loop, and the servers that run.
+"""Where the two sides meet: bridge, network thread, main loop, and the servers that run.
 
-One `Runtime` for the process, made when it is first needed. The network thread is started by the first
-server and stopped with the last. This is the only module of the main side that imports the other side.
+One `Runtime` for the process, made when it is first needed. The network thread is started by the
+first server and stopped with the last. This is the only module of the main side that imports the
+other side.
 
 Main side.
 """
@@ -9,6 +10,7 @@ Main side.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import os
 import sys
@@ -105,8 +107,8 @@ class Runtime:
 
     def close(self) -> None:
         """Stop every server and let go of the host."""
-        for server in list(self.servers.values()):
-            server.stop()
+        for number in list(self.servers):
+            self.remove_server(number)
         self.loop.close()
         self.bridge.close()
 
@@ -146,10 +148,8 @@ def close_runtime() -> None:
 
 @atexit.register
 def _at_exit() -> None:
-    try:
+    with contextlib.suppress(NetworkError):  # held up; its daemon thread ends with the process
         close_runtime()
-    except NetworkError:  # held up; its thread is a daemon and ends with the process
-        pass
 
 
 def _after_fork_in_child() -> None:
@@ -162,4 +162,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-

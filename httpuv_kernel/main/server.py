@@ -9,6 +9,7 @@ import errno
 import logging
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,9 @@ class Server:
         self._static_paths = dict(app.static_paths)
         self._static_options = app.static_path_options
 
-    def _start(self, addresses: list[tuple[str, int]], allowed_hosts: tuple[str, ...] | None) -> int:
+    def _start(
+        self, addresses: list[tuple[str, int]], allowed_hosts: tuple[str, ...] | None
+    ) -> int:
         config = HTTPUV.instance()
         settings = messages.Settings(
             tuple(config.limits()),
@@ -125,8 +128,6 @@ class Server:
             StaticPathError: an option that cannot work; nothing is changed then.
             TypeError: an unknown option.
         """
-        from dataclasses import replace
-
         self._static_options = replace(self._static_options, **options)
         self._update_table()
 
@@ -134,7 +135,9 @@ class Server:
 
     def _content(self) -> str:
         """What it serves, in a few words."""
-        parts = [f"{prefix} → {path.path}" for prefix, path in self._static_paths.items() if path.path]
+        parts = [
+            f"{prefix} → {path.path}" for prefix, path in self._static_paths.items() if path.path
+        ]
         if self.app.call is not None:
             name = getattr(self.app.call, "__qualname__", type(self.app.call).__name__)
             parts.append(f"{name}()")
@@ -174,7 +177,7 @@ class WebServer(Server):
         self.port = port
 
     def start(self, addresses: list[tuple[str, int]]) -> None:
-        """Bind and serve. Called once, by `start_server`.
+        """Bind and serve; called once, by `start_server`.
 
         Raises:
             StartError: the system refused; the subclass and the text say why.
@@ -195,12 +198,12 @@ class WebServer(Server):
 def start_server(host: str, port: int, app: object, quiet: bool = False) -> WebServer:
     """Listen at an address and serve an app in the background (manual: startServer).
 
-    Network I/O and static paths run on a thread of their own; the app's handlers run on the main thread,
-    when it is idle or inside `service()`.
+    Network I/O and static paths run on a thread of their own; the app's handlers run on the main
+    thread, when it is idle or inside `service()`.
 
     Args:
-        host: an IPv4 or IPv6 address of this machine; "127.0.0.1" for this machine only, "0.0.0.0" or
-            "::" for all of its addresses.
+        host: an IPv4 or IPv6 address of this machine; "127.0.0.1" for this machine only, "0.0.0.0"
+            or "::" for all of its addresses.
         port: 0 to 65535; 0 lets the system choose, see `WebServer.port`.
         app: a function of a request (it is `call`), or a mapping or object with any of `call`,
             `on_headers`, `on_ws_open`, `static_paths`, `static_path_options`.
@@ -208,8 +211,10 @@ def start_server(host: str, port: int, app: object, quiet: bool = False) -> WebS
 
     Raises:
         InvalidAddressError: a host or port that cannot be one.
-        PortInUseError, PortPermissionError, AddressNotAvailableError, StartError: the system refused.
-        AppError: the app is none of these. StaticPathError: a static path cannot be served.
+        PortInUseError, PortPermissionError, AddressNotAvailableError, StartError: the system
+            refused.
+        AppError: the app is none of these.
+        StaticPathError: a static path cannot be served.
     """
     number = check_port(port)
     addresses = resolve(host, number)

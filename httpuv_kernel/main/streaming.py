@@ -1,8 +1,8 @@
 """Response bodies that an app makes piece by piece, under back-pressure.
 
-The first piece is asked for before anything is sent, so that a generator that fails at once still gives
-a 500, and head and first piece leave in one write. From then on at most `_WINDOW` bytes are on their way
-that the client has not taken.
+The first piece is asked for before anything is sent, so that a generator that fails at once still
+gives a 500, and head and first piece leave in one write. From then on at most `_WINDOW` bytes are
+on their way that the client has not taken.
 
 Main side.
 """
@@ -51,7 +51,7 @@ class _Stream:
         """Whether the client has got something."""
 
     def _send(self, chunk: bytes) -> None:
-        """Send a piece; an empty one at the beginning sends the head, an empty one later nothing."""
+        """Send a piece; an empty one at the beginning sends the head, later it sends nothing."""
         answer = self._answer
         if not self.begun:
             self.begun = True
@@ -72,7 +72,7 @@ class _Stream:
 
 
 class BodyStream(_Stream):
-    """A body from an iterator: each piece is a callback of its own, so that others get their turn."""
+    """A body from an iterator: each piece is a callback of its own, so others get a turn."""
 
     def __init__(
         self, answer: Answer, head: tuple[Any, ...], length: int | None, body: Iterator[Any]

@@ -19,6 +19,7 @@ __all__ = ["open_file", "static_response"]
 
 StaticAnswer = tuple[ResponseHead, bytes, "BodySource | None"]
 
+
 def open_file(path: str, *, unlink: bool = False) -> BodySource:
     """Open a regular file to be sent.
 
@@ -70,14 +71,10 @@ def static_response(table: StaticTable, exchange: Exchange) -> StaticAnswer | No
 
 def _is_valid(validation: tuple[str, str], exchange: Exchange) -> bool:
     name, wanted = validation[0].encode(), validation[1].encode()
-    return any(
-        field == name and compare_digest(value, wanted) for field, value in exchange.fields
-    )
+    return any(field == name and compare_digest(value, wanted) for field, value in exchange.fields)
 
 
-def _text(
-    status: int, headers: dict[str, str] | None = None, *, text: str = ""
-) -> StaticAnswer:
+def _text(status: int, headers: dict[str, str] | None = None, *, text: str = "") -> StaticAnswer:
     line = status_line(status)[9:-2] + (b": " + text.encode() if text else b"") + b"\n"
     all_headers = {"Content-Type": "text/plain; charset=utf-8", **(headers or {})}
     return response_head(status, all_headers, None), line, None
@@ -86,8 +83,7 @@ def _text(
 def _is_safe(segment: str) -> bool:
     return not (
         segment in ("", ".", "..")
-        or segment.startswith(".")
-        and segment != ".well-known"
+        or (segment.startswith(".") and segment != ".well-known")
         or "\\" in segment
         or "\0" in segment
         or ":" in segment
@@ -109,7 +105,8 @@ def _file_answer(rule: StaticRule, path: str, rest: str) -> StaticAnswer | None:
             if not rule.indexhtml or not os.path.isfile(os.path.join(target, "index.html")):
                 return None
             if not path.endswith("/"):
-                # Relative links of the index need the slash; relative, so that no proxy is in its way.
+                # Relative links of the index need the slash; relative, so that no proxy is in its
+                # way.
                 return _text(308, {"Location": path.rpartition("/")[2] + "/"})
             target = os.path.join(target, "index.html")
         elif wants_directory:

@@ -179,12 +179,12 @@ class BodyEncoder:
     declared length, chunks for HTTP/1.1, the end of the connection for HTTP/1.0.
     """
 
-    __slots__ = ("_bodiless", "_chunked", "_gzip", "_left", "until_close")
+    __slots__ = ("_chunked", "_gzip", "_left", "bodiless", "until_close")
 
     def __init__(self, *, bodiless: bool, length: int | None, http11: bool, gzip: bool) -> None:
         if gzip:
             length = None  # known only at the end
-        self._bodiless = bodiless
+        self.bodiless = bodiless
         self._left = length
         self._chunked = length is None and http11 and not bodiless
         self._gzip = None
@@ -204,7 +204,7 @@ class BodyEncoder:
         Raises:
             ValueError: the body is longer than its declared length.
         """
-        if self._bodiless or not chunk:
+        if self.bodiless or not chunk:
             return b""
         if self._gzip is not None:
             # A flush per piece: the client sees what the app has sent so far.
@@ -221,7 +221,7 @@ class BodyEncoder:
         Raises:
             ValueError: the body is shorter than its declared length.
         """
-        if self._bodiless:
+        if self.bodiless:
             return b""
         if self._left:
             raise ValueError("the body is shorter than its Content-Length")

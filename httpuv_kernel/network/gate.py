@@ -1,8 +1,8 @@
 """Whether a Host header may be served: the defence against DNS rebinding.
 
-A page of evil.example can let its name point to 127.0.0.1 and read what listens there; the browser then
-sends `Host: evil.example`. So a server on a loopback address serves only the names of this machine, IP
-literals and names that the user allowed.
+A page of evil.example can let its name point to 127.0.0.1 and read what listens there; the browser
+then sends `Host: evil.example`. So a server on a loopback address serves only the names of this
+machine, IP literals and names that the user allowed.
 
 Pure. Network side.
 """

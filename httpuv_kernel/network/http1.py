@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection: an asyncio protocol that joins a reader and a writer.
 
-Responses leave in the order of the requests. `Answering` is what happens with the oldest request that
-has no complete response yet; what arrives meanwhile waits unparsed, a little in memory, the rest with
-the client.
+Responses leave in the order of the requests. `Answering` is what happens with the oldest request
+that has no complete response yet; what arrives meanwhile waits unparsed, a little in memory, the
+rest with the client.
 
 A client whose sending side ends while its request still waits has left (as for nginx): it gets no
 response, and its callback does not run.
@@ -265,9 +265,12 @@ class Connection(asyncio.Protocol):
         """`on_headers` let the request pass: read its body."""
         if self._answering is Answering.ASKED:
             self._receive_or_call(self._queue[0])
-            if self._answering is Answering.RECEIVING:
-                self._feed_stash()
+            self._feed_stash_as_body()
             self._set_deadline()
+
+    def _feed_stash_as_body(self) -> None:
+        if self._answering is Answering.RECEIVING:
+            self._feed_stash()
 
     def respond(self, head: ResponseHead, body: bytes) -> None:
         """A whole response."""

@@ -1,8 +1,8 @@
 """The network thread: one Tornado IOLoop for the process, and what the main side asks of it.
 
-The loop runs over uvloop where that is installed; it is an object of this thread, the process's event
-loop policy is not touched. `NetworkThread.start` and `stop` are called by the main side's runtime;
-everything else here runs on the thread.
+The loop runs over uvloop where that is installed; it is an object of this thread, the process's
+event loop policy is not touched. `NetworkThread.start` and `stop` are called by the main side's
+runtime; everything else here runs on the thread.
 
 Network side.
 """

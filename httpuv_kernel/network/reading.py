@@ -1,7 +1,7 @@
 """The reading half of a connection: bytes in, requests out.
 
-`RequestReader` is the protocol object of an httptools parser. It builds `Exchange` objects, checks what
-RFC 9112 and the limits demand, and hands them to its connection in order.
+`RequestReader` is the protocol object of an httptools parser. It builds `Exchange` objects, checks
+what RFC 9112 and the limits demand, and hands them to its connection in order.
 
 Network side.
 """
@@ -65,7 +65,17 @@ class _StopParsing(Exception):
 class RequestReader:
     """Feeds one connection's bytes to the parser; after `discard` it wants no more."""
 
-    __slots__ = ("_chunk", "_exchange", "_gate", "_head_fed", "_limits", "_parser", "_sink", "_target", "phase")
+    __slots__ = (
+        "_chunk",
+        "_exchange",
+        "_gate",
+        "_head_fed",
+        "_limits",
+        "_parser",
+        "_sink",
+        "_target",
+        "phase",
+    )
 
     def __init__(self, sink: RequestSink, limits: Limits, gate: HostGate) -> None:
         self._sink = sink

@@ -1,7 +1,7 @@
 """The writing half of a connection: one response at a time, framed and under back-pressure.
 
-A small response is one write. A large one, and one that the main side streams, is a `ResponseStream`:
-its pieces go out as the client takes them.
+A small response is one write. A large one, and one that the main side streams, is a
+`ResponseStream`: its pieces go out as the client takes them.
 
 Network side.
 """
@@ -170,7 +170,9 @@ class ResponseWriter:
         return True
 
     def _send_piece(self, prefix: bytes = b"") -> None:
-        """Write the next piece of a body that this side reads itself, then let others have a turn."""
+        """Write the next piece of a body that this side reads itself, then let others have a
+        turn.
+        """
         stream = self._stream
         if stream is None or stream.source is None or (self.paused and not prefix):
             return
