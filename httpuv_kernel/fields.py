@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 from .media_types import is_compressible
 from .messages import Fields
 
-__all__ = ["Headers", "ResponseHead", "encode_field", "response_head", "status_line"]
+__all__ = ["Headers", "ResponseHead", "encode_field", "field_pairs", "response_head", "status_line"]
 
 FieldValue: TypeAlias = "str | bytes | int | float"
 HeaderInput: TypeAlias = (
@@ -100,7 +100,7 @@ def encode_field(name: str, value: FieldValue) -> tuple[bytes, bytes]:
     return raw_name, raw
 
 
-def _pairs(headers: HeaderInput) -> Iterator[tuple[str, FieldValue]]:
+def field_pairs(headers: HeaderInput) -> Iterator[tuple[str, FieldValue]]:
     """The app's headers one by one; a list as value repeats the field."""
     items = headers.items() if isinstance(headers, Mapping) else headers
     for item in items:
@@ -148,7 +148,7 @@ def _encode_head(status: int, headers: HeaderInput | None, reason: str | None) -
     block = []
     close = dated = encoded = compressible = False
     length = None
-    for name, value in _pairs(headers or ()):
+    for name, value in field_pairs(headers or ()):
         raw_name, raw = encode_field(name, value)
         lower = raw_name.lower()
         if lower in _CONNECTION_FIELDS:

@@ -9,15 +9,15 @@ Shared ground: imported by both sides, imports neither.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple, TypeAlias
-from urllib.parse import unquote
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from .errors import StaticPathError
-from .fields import HeaderInput, response_head
+from .fields import HeaderInput, encode_field, field_pairs, response_head
 
 __all__ = [
     "StaticPath",
@@ -33,6 +33,7 @@ _VALIDATION = re.compile(r'\s*"([^"]+)"\s*==?\s*"([^"]*)"\s*')
 _CHARSET = re.compile(r"[A-Za-z0-9!#$%&'+^_`{}~-]*")
 
 Validation: TypeAlias = "str | Mapping[str, str]"
+FollowSymlinks: TypeAlias = Literal[True, False, "inside"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,14 @@ class StaticPathOptions:
         validation: `'"Header-Name" == "value"'` or a mapping of one header: requests without it
             get 403. "" or an empty mapping: no check.
         exclude: not served from disk (see `exclude_static_path`).
+        listing: a directory without an index answers with a page that lists it.
+        hidden: names that begin with a dot are served; `.well-known` always is.
+        follow_symlinks: "inside" follows links that stay below the path, True follows all (whoever
+            can write below the path can then publish any file), False none.
+        cors: pages of any origin may read the files, ranges included.
+        cross_origin_isolated: COOP and COEP headers, which SharedArrayBuffer needs.
+        sandbox: pages run in an origin of their own; for files that are not trusted.
+        spa: a navigation to what does not exist gets the index of the path.
     """
 
     indexhtml: bool = True
@@ -55,6 +64,13 @@ class StaticPathOptions:
     headers: HeaderInput = field(default_factory=dict)
     validation: Validation = ""
     exclude: bool = False
+    listing: bool = False
+    hidden: bool = False
+    follow_symlinks: FollowSymlinks = "inside"
+    cors: bool = False
+    cross_origin_isolated: bool = False
+    sandbox: bool = False
+    spa: bool = False
 
     def __post_init__(self) -> None:
         _check_options(self)
@@ -74,7 +90,15 @@ class StaticPath:
     html_charset: str | None = None
     headers: HeaderInput | None = None
     validation: Validation | None = None
+    _: KW_ONLY
     exclude: bool = False
+    listing: bool | None = None
+    hidden: bool | None = None
+    follow_symlinks: FollowSymlinks | None = None
+    cors: bool | None = None
+    cross_origin_isolated: bool | None = None
+    sandbox: bool | None = None
+    spa: bool | None = None
 
     def __post_init__(self) -> None:
         _check_options(self)
@@ -86,8 +110,8 @@ class StaticPath:
             return "exclude_static_path()"
         options = [
             f", {item.name}={getattr(self, item.name)!r}"
-            for item in fields(self)[1:-1]
-            if getattr(self, item.name) is not None
+            for item in fields(self)[1:]
+            if getattr(self, item.name) is not None and item.name != "exclude"
         ]
         return f"static_path({self.path!r}{''.join(options)})"
 
@@ -99,13 +123,20 @@ def static_path(
     html_charset: str | None = None,
     headers: HeaderInput | None = None,
     validation: Validation | None = None,
+    **options: Any,
 ) -> StaticPath:
     """A path on disk with options of its own; None inherits the app's `static_path_options`.
+
+    The other options of `StaticPathOptions` (`listing`, `hidden`, `follow_symlinks`, `cors`,
+    `cross_origin_isolated`, `sandbox`, `spa`) are given by name.
 
     Raises:
         StaticPathError: the path does not exist, or an option cannot work.
     """
-    return StaticPath(os.fspath(path), indexhtml, fallthrough, html_charset, headers, validation)
+    _check_names(options)
+    return StaticPath(
+        _existing_path(path), indexhtml, fallthrough, html_charset, headers, validation, **options
+    )
 
 
 def exclude_static_path() -> StaticPath:
@@ -120,12 +151,14 @@ def static_path_options(
     headers: HeaderInput | None = None,
     validation: Validation = "",
     exclude: bool = False,
+    **options: Any,
 ) -> StaticPathOptions:
-    """The options that static paths inherit, with the manual's defaults.
+    """The options that static paths inherit, with the manual's defaults; see `StaticPathOptions`.
 
     Raises:
         StaticPathError: an option that cannot work.
     """
+    _check_names(options)
     return StaticPathOptions(
         indexhtml=indexhtml,
         fallthrough=fallthrough,
@@ -133,6 +166,7 @@ def static_path_options(
         headers=headers or {},
         validation=validation,
         exclude=exclude,
+        **options,
     )
 
 
@@ -170,11 +204,37 @@ def _existing_path(path: str | os.PathLike[str]) -> str:
     return absolute
 
 
+_FLAGS = (
+    "indexhtml",
+    "fallthrough",
+    "exclude",
+    "listing",
+    "hidden",
+    "cors",
+    "cross_origin_isolated",
+    "sandbox",
+    "spa",
+)
+
+
+def _check_names(options: Mapping[str, object]) -> None:
+    known = [item.name for item in fields(StaticPathOptions)]
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise StaticPathError(f"a static path has no option {name!r}; {hint}")
+
+
 def _check_options(options: StaticPath | StaticPathOptions) -> None:
-    for name in ("indexhtml", "fallthrough", "exclude"):
+    inherits = isinstance(options, StaticPath)
+    for name in _FLAGS:
         value = getattr(options, name)
-        if value is not None and not isinstance(value, bool):
+        if not (isinstance(value, bool) or (value is None and inherits)):
             raise StaticPathError(f"{name} is True or False, not {value!r}")
+    links = options.follow_symlinks
+    if not (isinstance(links, bool) or links == "inside" or (links is None and inherits)):
+        raise StaticPathError(f"follow_symlinks is 'inside', True or False, not {links!r}")
     charset = options.html_charset
     if charset is not None and not (isinstance(charset, str) and _CHARSET.fullmatch(charset)):
         raise StaticPathError(f"html_charset is the name of a charset or '', not {charset!r}")
@@ -210,8 +270,33 @@ class StaticRule(NamedTuple):
     indexhtml: bool
     fallthrough: bool
     html_charset: str
-    headers: tuple[bytes, bool, bool]  # encoded block; whether it has Content-Type, Cache-Control
+    headers: tuple[tuple[bytes, bytes], ...]
     validation: tuple[str, str] | None
+    listing: bool
+    hidden: bool
+    follow_symlinks: FollowSymlinks
+    cors: bool
+    spa: bool
+
+
+# A page in a sandbox may do what a report does, in an origin that has nothing.
+_SANDBOX = "sandbox allow-scripts allow-popups allow-forms allow-downloads allow-modals"
+_EXPOSED = "Content-Range, Content-Length, Content-Encoding, Accept-Ranges, ETag, Last-Modified"
+
+
+def _option_headers(options: StaticPathOptions) -> list[tuple[str, str]]:
+    """The headers that options stand for."""
+    headers = []
+    if options.cors:
+        headers.append(("Access-Control-Allow-Origin", "*"))
+        headers.append(("Access-Control-Expose-Headers", _EXPOSED))
+        headers.append(("Cross-Origin-Resource-Policy", "cross-origin"))
+    if options.cross_origin_isolated:
+        headers.append(("Cross-Origin-Opener-Policy", "same-origin"))
+        headers.append(("Cross-Origin-Embedder-Policy", "require-corp"))
+    if options.sandbox:
+        headers.append(("Content-Security-Policy", _SANDBOX))
+    return headers
 
 
 def _rule(path: StaticPath, options: StaticPathOptions) -> StaticRule:
@@ -221,16 +306,26 @@ def _rule(path: StaticPath, options: StaticPathOptions) -> StaticRule:
         if getattr(path, item.name) is not None
     }
     merged = replace(options, **given)
-    block = response_head(200, merged.headers, None).block
-    names = b"\n" + block.lower()
+    headers = [encode_field(*pair) for pair in field_pairs(merged.headers)]
+    own = {name.lower() for name, _ in headers}
+    headers += [
+        pair
+        for pair in (encode_field(*each) for each in _option_headers(merged))
+        if pair[0].lower() not in own  # what the user wrote wins
+    ]
     return StaticRule(
         path.path,
         path.exclude or merged.exclude,
         merged.indexhtml,
         merged.fallthrough,
         merged.html_charset,
-        (block, b"\ncontent-type:" in names, b"\ncache-control:" in names),
+        tuple(headers),
         _parse_validation(merged.validation),
+        merged.listing,
+        merged.hidden,
+        merged.follow_symlinks,
+        merged.cors,
+        merged.spa,
     )
 
 
@@ -260,23 +355,16 @@ class StaticTable:
     def match(self, path: str) -> tuple[StaticRule, str] | None:
         """The rule of the longest prefix of whole segments, and the rest of the path.
 
-        `path` is the raw path of a request, percent-encoded: "/a/b?x" has no place here.
+        `path` is decoded; the rest begins with "/" or is empty.
         """
-        for prefix, rest in _prefixes(path):
+        prefix = path.rstrip("/") or "/"
+        while prefix != "/":
             rule = self._rules.get(prefix)
             if rule is not None:
-                return rule, rest
-        return None
+                return rule, path[len(prefix) :]
+            prefix = prefix.rpartition("/")[0] or "/"
+        rule = self._rules.get("/")
+        return None if rule is None else (rule, path)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rules)
-
-
-def _prefixes(path: str) -> Iterator[tuple[str, str]]:
-    """Every prefix of whole segments, the longest first, each with what is left of the path."""
-    whole = unquote(path, errors="surrogateescape") if "%" in path else path
-    prefix = whole.rstrip("/") or "/"
-    while prefix != "/":
-        yield prefix, whole[len(prefix) :]
-        prefix = prefix.rpartition("/")[0] or "/"
-    yield "/", whole

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
+from ..fields import ResponseHead
 from ..messages import Fields, RequestBody, RequestHead
 from .body import BodyBuffer
 from .framing import BodyEncoder, RequestFacts, RequestRefused, accepts_gzip
 
-__all__ = ["BodySource", "Exchange", "ResponseStream"]
+__all__ = ["BodySource", "Exchange", "Reply", "ResponseStream"]
 
 # Bigger pieces gain nothing on loopback; smaller ones cost a turn of the loop each.
 PIECE_BYTES = 256 * 1024
@@ -92,6 +93,17 @@ class BodySource:
         self._left -= len(piece)
         return piece
 
+    def send_to(self, fd: int) -> None:
+        """Have the system copy what the socket takes at once, without a way through Python.
+
+        Raises:
+            OSError: nothing was taken; the system cannot, or the socket takes no more.
+        """
+        position = self._file.tell()
+        sent = os.sendfile(fd, self._file.fileno(), position, self._left)
+        self._file.seek(position + sent)
+        self._left -= sent
+
     @property
     def left(self) -> int:
         """Bytes not read yet."""
@@ -108,6 +120,14 @@ class BodySource:
         if self._unlink is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._unlink)
+
+
+class Reply(NamedTuple):
+    """A response that the network side makes itself, as `ResponseWriter.respond` takes it."""
+
+    head: ResponseHead
+    body: bytes
+    source: BodySource | None = None
 
 
 class ResponseStream:

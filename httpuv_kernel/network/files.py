@@ -1,4 +1,8 @@
-"""Files: what a static path answers, and the bodies that the main side leaves on disk.
+"""Files on disk: which may be opened, what tells their versions apart, and small ones kept in
+memory.
+
+Nothing here blocks on a FIFO or a device, and nothing outside a root is opened: the real path is
+checked for the file that was opened, not for the one that was looked for.
 
 Network side.
 """
@@ -6,33 +10,148 @@ Network side.
 from __future__ import annotations
 
 import os
+import re
 import stat
-from hmac import compare_digest
-from typing import BinaryIO
+import time
+import zlib
+from collections import OrderedDict
+from typing import BinaryIO, NamedTuple
+from urllib.parse import unquote
 
-from ..fields import ResponseHead, response_head, status_line
-from ..media_types import is_compressible, media_type
-from ..static_paths import StaticRule, StaticTable
-from .exchange import BodySource, Exchange
+from .conditional import Validators
+from .exchange import BodySource
+from .framing import GZIP_LEVEL
 
-__all__ = ["open_file", "static_response"]
+__all__ = [
+    "FileCache",
+    "OpenedFile",
+    "RegularFile",
+    "is_safe_segment",
+    "open_file",
+    "safe_segments",
+]
 
-StaticAnswer = tuple[ResponseHead, bytes, "BodySource | None"]
+# Windows opens these whatever the folder and the extension (also with superscript digits).
+_DEVICE = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*|:.*)?", re.IGNORECASE
+)
+_DRIVE_OR_STREAM = re.compile(r"[A-Za-z]:|.*::|.*:\$")
+
+KEPT_FILE_BYTES = 64 * 1024  # files up to this are kept; larger ones gain nothing
+_KEPT_BYTES = 16 * 1024 * 1024
+_KNOWN_FILES = 2048
+_CHECKSUM_BYTES = 1024 * 1024
 
 
-def open_file(path: str, *, unlink: bool = False) -> BodySource:
-    """Open a regular file to be sent.
+def is_safe_segment(segment: str, *, hidden: bool, windows: bool = os.name == "nt") -> bool:
+    """Whether a decoded path segment names something below its folder, on any system."""
+    if not segment or segment in (".", "..") or "\\" in segment or "\0" in segment:
+        return False
+    if segment[0] == "." and not hidden and segment != ".well-known":
+        return False
+    if _DEVICE.fullmatch(segment) or _DRIVE_OR_STREAM.match(segment):
+        return False
+    return not (windows and (":" in segment or segment[-1] in ". "))
+
+
+def safe_segments(rest: str, *, hidden: bool) -> list[str] | None:
+    """The segments of what follows a prefix, without a trailing slash; None when one is not
+    safe.
+    """
+    segments = rest.split("/")[1:]
+    if segments and not segments[-1]:
+        segments.pop()
+    if all(is_safe_segment(segment, hidden=hidden) for segment in segments):
+        return segments
+    return None
+
+
+def decode_path(target: bytes) -> str:
+    """The path of a request target, percent-decoded once; bytes that are not UTF-8 survive."""
+    path = target.partition(b"?")[0].decode("latin-1")
+    return unquote(path, errors="surrogateescape") if "%" in path else path
+
+
+class Signature(NamedTuple):
+    """A file's identity and version as stat tells it."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+
+def _signature(status: os.stat_result) -> Signature:
+    return Signature(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _may_change_unseen(modified_ns: int) -> bool:
+    """Whether a write right now could leave the time as it is: it has the grain of a clock's
+    tick.
+    """
+    grain = 2_000_000_000 if modified_ns % 1_000_000_000 == 0 else 50_000_000
+    return abs(time.time_ns() - modified_ns) < grain
+
+
+class RegularFile:
+    """A regular file that may be served, as it was when it was last looked at."""
+
+    __slots__ = ("_gzip", "body", "path", "signature", "unsettled", "validators")
+
+    def __init__(self, path: str, signature: Signature, body: bytes | None, checksum: int | None):
+        self.path = path
+        self.signature = signature
+        self.body = body
+        """Its content, when it is small."""
+        self._gzip: bytes | None = None
+        self.unsettled = checksum is not None
+        """It is so new that it can change without a change of its time."""
+        tag = b"%x-%x-%x" % (signature.modified_ns, signature.size, signature.inode)
+        if checksum is not None:
+            tag += b"-%x" % checksum
+        self.validators = Validators(b'"%s"' % tag, signature.modified_ns // 1_000_000_000)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.signature.size
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much of it stays in memory."""
+        return 0 if self.body is None else len(self.body)
+
+    def gzip_body(self) -> bytes:
+        """Its content compressed; of a small file only, made once."""
+        assert self.body is not None
+        if self._gzip is None:
+            compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+            self._gzip = compressor.compress(self.body) + compressor.flush()
+        return self._gzip
+
+
+class OpenedFile(NamedTuple):
+    """A regular file, and the handle to read it by when its content is not kept."""
+
+    file: RegularFile
+    handle: BinaryIO | None
+
+    def close(self) -> None:
+        """Close the handle."""
+        if self.handle is not None:
+            self.handle.close()
+
+
+def _open_regular(path: str) -> tuple[BinaryIO, os.stat_result]:
+    """Open without waiting and without side effects.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
     """
-    file, status = _open_regular(path)
-    return BodySource(file, status.st_size, unlink=path if unlink else None)
-
-
-def _open_regular(path: str) -> tuple[BinaryIO, os.stat_result]:
-    # O_NONBLOCK: opening a FIFO must not wait for its writer.
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.stat(path).st_mode):  # to open a device may do something already
+        raise FileNotFoundError(f"not a regular file: {path!r}")
+    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags | getattr(os, "O_BINARY", 0))
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -43,94 +162,120 @@ def _open_regular(path: str) -> tuple[BinaryIO, os.stat_result]:
         raise
 
 
-def static_response(table: StaticTable, exchange: Exchange) -> StaticAnswer | None:
-    """What a static path answers; None when the request belongs to the app's handlers.
+def open_file(path: str, *, unlink: bool = False) -> BodySource:
+    """A file of the app's, to be sent whole.
 
-    The checks and their order are httpuv's: upgrade, longest prefix, exclusion, validation, method,
-    body, file.
+    Raises:
+        OSError: it cannot be read, or is no regular file.
     """
-    facts = exchange.facts
-    if facts.upgrade is not None:
-        return None
-    path = facts.target.partition(b"?")[0].decode("latin-1")
-    found = table.match(path)
-    if found is None or found[0].exclude:
-        return None
-    rule, rest = found
-    if rule.validation is not None and not _is_valid(rule.validation, exchange):
-        return _text(403)
-    if exchange.method not in (b"GET", b"HEAD"):
-        return _text(405, {"Allow": "GET, HEAD"})
-    if facts.has_body:
-        return _text(400, text="a request for a file has no body")
-    answer = _file_answer(rule, path, rest)
-    if answer is None:
-        return None if rule.fallthrough else _text(404)
-    return answer
+    handle, status = _open_regular(path)
+    return BodySource(handle, status.st_size, unlink=path if unlink else None)
 
 
-def _is_valid(validation: tuple[str, str], exchange: Exchange) -> bool:
-    name, wanted = validation[0].encode(), validation[1].encode()
-    return any(field == name and compare_digest(value, wanted) for field, value in exchange.fields)
+def is_inside(path: str, root: str) -> bool:
+    """Whether a real path is the real root or below it, by whole segments."""
+    return path == root or path.startswith(root if root.endswith(os.sep) else root + os.sep)
 
 
-def _text(status: int, headers: dict[str, str] | None = None, *, text: str = "") -> StaticAnswer:
-    line = status_line(status)[9:-2] + (b": " + text.encode() if text else b"") + b"\n"
-    all_headers = {"Content-Type": "text/plain; charset=utf-8", **(headers or {})}
-    return response_head(status, all_headers, None), line, None
+def real_path_allowed(root: str, segments: list[str], follow_symlinks: object) -> str | None:
+    """The real path of what the segments name, when symbolic links may lead there."""
+    target = os.path.join(root, *segments)
+    real_root, real = os.path.realpath(root), os.path.realpath(target)
+    if follow_symlinks is True:
+        return real
+    if follow_symlinks == "inside":
+        return real if is_inside(real, real_root) else None
+    return real if real == os.path.join(real_root, *segments) else None
 
 
-def _is_safe(segment: str) -> bool:
-    return not (
-        segment in ("", ".", "..")
-        or (segment.startswith(".") and segment != ".well-known")
-        or "\\" in segment
-        or "\0" in segment
-        or ":" in segment
-    )
-
-
-def _file_answer(rule: StaticRule, path: str, rest: str) -> StaticAnswer | None:
-    """The file under a rule, or its index; None when there is none that may be served."""
-    segments = rest.split("/")[1:] if rest.startswith("/") else []
-    wants_directory = bool(segments) and segments[-1] == ""
-    if wants_directory:
-        segments.pop()
-    if not all(map(_is_safe, segments)):
-        return None
-    target = os.path.join(rule.path, *segments)
-    root = os.path.realpath(rule.path)
+def _opened_path(handle: BinaryIO, path: str) -> str:
+    """The path of the file that was opened; what a link was exchanged for meanwhile shows here."""
     try:
-        if os.path.isdir(target):
-            if not rule.indexhtml or not os.path.isfile(os.path.join(target, "index.html")):
-                return None
-            if not path.endswith("/"):
-                # Relative links of the index need the slash; relative, so that no proxy is in its
-                # way.
-                return _text(308, {"Location": path.rpartition("/")[2] + "/"})
-            target = os.path.join(target, "index.html")
-        elif wants_directory:
+        return os.readlink(f"/proc/self/fd/{handle.fileno()}")
+    except OSError:  # not Linux
+        return os.path.realpath(path)
+
+
+class FileCache:
+    """Opens files below roots and remembers what was found; every use looks at the file anew.
+
+    Small files are remembered with their content, larger ones with their validators only, so that
+    neither the sizes nor the number of files make it grow.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, RegularFile] = OrderedDict()
+        self._kept_bytes = 0
+
+    def reopen(self, key: str) -> OpenedFile | None:
+        """A file that `open` has found at this path, if it still is the same; one or two stats."""
+        file = self._known.get(key)
+        if file is None:
             return None
-        real = os.path.realpath(target)
-        if real != root and not real.startswith(root.rstrip("/") + "/"):
-            return None
-        file, status = _open_regular(real)
-    except (OSError, ValueError):
+        try:
+            if _signature(os.stat(key)) == file.signature and not file.unsettled:
+                if file.body is not None:
+                    self._known.move_to_end(key)
+                    return OpenedFile(file, None)
+                handle, status = _open_regular(file.path)
+                if _signature(status) == file.signature:  # the very file whose path was checked
+                    self._known.move_to_end(key)
+                    return OpenedFile(file, handle)
+                handle.close()
+        except OSError:
+            pass
+        if not file.unsettled:
+            self._forget(key)
         return None
-    return _head(rule, target), b"", BodySource(file, status.st_size)
 
+    def open(self, root: str, segments: list[str], follow_symlinks: object) -> OpenedFile | None:
+        """Open what the segments name below a root; None when it may not be served."""
+        try:
+            real = real_path_allowed(root, segments, follow_symlinks)
+            if real is None:
+                return None
+            handle, status = _open_regular(real)
+        except (OSError, ValueError):
+            return None
+        try:
+            if _opened_path(handle, real) == real:
+                return self._look_at(os.path.join(root, *segments), real, handle, status)
+        except OSError:
+            pass
+        handle.close()
+        return None
 
-def _head(rule: StaticRule, name: str) -> ResponseHead:
-    kind = media_type(name)
-    if kind == "text/html" and rule.html_charset:
-        kind = f"text/html; charset={rule.html_charset}"
-    elif kind.startswith("text/"):
-        kind = f"{kind}; charset=utf-8"
-    block, has_type, has_cache = rule.headers
-    if not has_type:
-        block += b"Content-Type: %s\r\n" % kind.encode()
-    if not has_cache:
-        block += b"Cache-Control: no-cache\r\n"
-    block += b"X-Content-Type-Options: nosniff\r\n"
-    compressible = not has_type and is_compressible(kind.encode())
-    return ResponseHead(200, status_line(200), block, False, False, compressible, None)
+    def _look_at(self, key: str, real: str, handle: BinaryIO, status: os.stat_result) -> OpenedFile:
+        signature = _signature(status)
+        size = signature.size
+        before = self._known.get(key)
+        unsettled = _may_change_unseen(signature.modified_ns)
+        # A tag that was given with a checksum stays valid once the file has settled.
+        checked = unsettled or (
+            before is not None and before.signature == signature and before.unsettled
+        )
+        body = checksum = None
+        if size <= KEPT_FILE_BYTES or (checked and size <= _CHECKSUM_BYTES):
+            body = handle.read(size + 1)
+            if len(body) != size:  # it is being written: as it is now
+                signature = signature._replace(size=len(body))
+                unsettled = checked = True
+            checksum = zlib.crc32(body) if checked else None
+            handle.close()
+        file = RegularFile(real, signature, body, checksum)
+        file.unsettled = unsettled
+        if size <= KEPT_FILE_BYTES or body is None:
+            self._remember(key, file)
+        return OpenedFile(file, handle if body is None else None)
+
+    def _remember(self, key: str, file: RegularFile) -> None:
+        self._forget(key)
+        self._known[key] = file
+        self._kept_bytes += file.kept_bytes
+        while self._kept_bytes > _KEPT_BYTES or len(self._known) > _KNOWN_FILES:
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, key: str) -> None:
+        file = self._known.pop(key, None)
+        if file is not None:
+            self._kept_bytes -= file.kept_bytes

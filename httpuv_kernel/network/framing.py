@@ -7,6 +7,7 @@ Network side.
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 import zlib
@@ -22,6 +23,7 @@ __all__ = [
     "BodyEncoder",
     "RequestFacts",
     "RequestRefused",
+    "accepted_codings",
     "accepts_gzip",
     "date_line",
     "error_response",
@@ -129,20 +131,35 @@ def parser_refusal(error: httptools.HttpParserError) -> RequestRefused:
     return RequestRefused(400, text[:1].lower() + text[1:])
 
 
+_CODINGS = frozenset({b"br", b"zstd", b"gzip"})
+_REFUSED = re.compile(rb"\s*q\s*=\s*0(\.0{0,3})?\s*")
+
+
+def accepted_codings(fields: Fields) -> frozenset[bytes]:
+    """Of br, zstd and gzip, those that Accept-Encoding allows (RFC 9110, section 12.5.3)."""
+    for name, _ in fields:
+        if name == b"accept-encoding":
+            return _codings(b",".join(v for n, v in fields if n == name))
+    return frozenset()
+
+
+@functools.lru_cache(maxsize=64)
+def _codings(value: bytes) -> frozenset[bytes]:
+    wanted: set[bytes] = set()
+    refused: set[bytes] = set()
+    for item in value.lower().split(b","):
+        coding, _, parameters = item.partition(b";")
+        coding = coding.strip()
+        names = {b"x-gzip": b"gzip"}.get(coding, coding)
+        (refused if _REFUSED.fullmatch(parameters) else wanted).add(names)
+    if b"*" in wanted:
+        wanted |= _CODINGS - refused
+    return frozenset(wanted & _CODINGS)
+
+
 def accepts_gzip(fields: Fields) -> bool:
-    """Whether Accept-Encoding lets a response come with gzip (RFC 9110, section 12.5.3)."""
-    named = anything = None
-    for name, value in fields:
-        if name != b"accept-encoding":
-            continue
-        for item in value.lower().split(b","):
-            coding, _, parameters = item.partition(b";")
-            wanted = not re.fullmatch(rb"\s*q\s*=\s*0(\.0{0,3})?\s*", parameters)
-            if coding.strip() in (b"gzip", b"x-gzip"):
-                named = wanted
-            elif coding.strip() == b"*":
-                anything = wanted
-    return bool(anything if named is None else named)
+    """Whether a response may come with gzip."""
+    return b"gzip" in accepted_codings(fields)
 
 
 _date: tuple[int, bytes] = (0, b"")
@@ -191,6 +208,16 @@ class BodyEncoder:
         if gzip and not bodiless:
             self._gzip = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)
         self.until_close = length is None and not http11 and not bodiless
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the body goes to the wire as it is."""
+        return not (self.bodiless or self._chunked or self._gzip is not None)
+
+    def skip(self, count: int) -> None:
+        """So many bytes of the body went to the wire by another way."""
+        if self._left is not None:
+            self._left -= count
 
     def head_lines(self) -> bytes:
         """The field that tells the client of this framing."""

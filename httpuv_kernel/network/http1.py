@@ -20,11 +20,11 @@ from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..fields import response_head
 from ..messages import ACK, BODY, GONE, HEADERS, REQUEST, Address
 from .exchange import Exchange
-from .files import open_file, static_response
+from .files import open_file
 from .framing import RequestRefused, error_response
+from .pages import error_reply
 from .reading import Reading, RequestReader
 from .writing import ResponseWriter
 
@@ -46,6 +46,8 @@ class Answering(Enum):
     CALLED = "the main side has it"
     STREAMING = "its response is partly written"
     CLOSED = "the connection is closed, or about to be"
+
+    __hash__ = object.__hash__  # Enum's own is a Python function, and the table is asked often
 
 
 _NEXT: Final = {
@@ -137,6 +139,7 @@ class Connection(asyncio.Protocol):
         """It does again."""
         self._writer.resume()
         self._advance()
+        self._set_deadline()
 
     # -- what the reader reads -----------------------------------------------------------------
 
@@ -194,7 +197,7 @@ class Connection(asyncio.Protocol):
         listener = self._listener
         if exchange.refusal is not None:
             self._refuse(exchange)
-        elif listener.static_table.has_paths and self._serve_static(exchange):
+        elif listener.site.table.has_paths and self._serve_static(exchange):
             pass
         elif listener.has_on_headers:
             if self._register(exchange):
@@ -207,10 +210,10 @@ class Connection(asyncio.Protocol):
             self._receive_or_call(exchange)
 
     def _serve_static(self, exchange: Exchange) -> bool:
-        response = static_response(self._listener.static_table, exchange)
-        if response is None:
+        answer = self._listener.site.answer(exchange)
+        if answer is None:
             return False
-        self._writer.respond(exchange, *response)
+        self._writer.respond(exchange, answer.head, answer.body, answer.source)
         return True
 
     def _receive_or_call(self, exchange: Exchange) -> None:
@@ -242,13 +245,10 @@ class Connection(asyncio.Protocol):
         return bool(exchange.id)
 
     def _answer(self, exchange: Exchange, status: int, text: str = "") -> None:
-        """A short text from the network side itself; the connection may go on."""
-        headers = {"Content-Type": "text/plain; charset=utf-8"}
-        if status == 503:
-            headers["Retry-After"] = "1"
-        head = response_head(status, headers, None)
-        line = head.line[9:-2] + (b": " + text.encode() if text else b"")
-        self._writer.respond(exchange, head, line + b"\n")
+        """An error from the network side itself; the connection may go on."""
+        headers = {"Retry-After": "1"} if status == 503 else None
+        reply = error_reply(exchange, status, headers, text=text)
+        self._writer.respond(exchange, reply.head, reply.body)
 
     def _refuse(self, exchange: Exchange) -> None:
         """Answer a request that is not to be read on, and close."""
@@ -334,8 +334,9 @@ class Connection(asyncio.Protocol):
         self._writer.close_stream()
         if keep:
             self._enter(Answering.NOTHING)
-            self._advance()
-            self._set_deadline()
+            if not self._advancing:  # else whoever advances goes on, and sets the deadline
+                self._advance()
+                self._set_deadline()
         else:
             self._enter(Answering.CLOSED)
             self._hang_up(exchange)

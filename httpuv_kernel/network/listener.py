@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import socket
+from typing import Any
 
 from tornado.netutil import bind_sockets
 
@@ -18,6 +19,7 @@ from ..messages import Limits, Settings
 from ..static_paths import StaticTable
 from .gate import HostGate
 from .http1 import Connection
+from .static import StaticSite
 
 __all__ = ["Listener"]
 
@@ -47,7 +49,7 @@ class Listener:
         self.gate = HostGate(settings.allowed_hosts)
         self.has_call = settings.has_call
         self.has_on_headers = settings.has_on_headers
-        self.static_table = StaticTable.from_plain(settings.static_table)
+        self.set_static_table(settings.static_table)
         self._exchanges = exchanges
         self._waiting: set[int] = set()
         self._connections: set[Connection] = set()
@@ -104,6 +106,10 @@ class Listener:
         for fd in sockets + [connection.fileno() for connection in self._connections]:
             if fd != -1:
                 os.close(fd)
+
+    def set_static_table(self, table: tuple[Any, ...]) -> None:
+        """Serve these static paths from the next request on."""
+        self.site = StaticSite(StaticTable.from_plain(table))
 
     # -- what connections need -----------------------------------------------------------------
 

@@ -21,7 +21,6 @@ from tornado.ioloop import IOLoop
 
 from .. import messages
 from ..bridge import Bridge
-from ..static_paths import StaticTable
 from .http1 import Connection
 from .listener import Listener
 
@@ -176,7 +175,7 @@ class NetworkSide:
 
     def _set_static(self, call: int, server: int, table: tuple[Any, ...]) -> None:
         if server in self._listeners:
-            self._listeners[server].static_table = StaticTable.from_plain(table)
+            self._listeners[server].set_static_table(table)
         self._bridge.reply(call)
 
     def _quit(self, call: int) -> None:

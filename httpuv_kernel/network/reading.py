@@ -33,6 +33,8 @@ class Reading(Enum):
     BODY = "in a body"
     DISCARD = "what still comes is thrown away"
 
+    __hash__ = object.__hash__  # Enum's own is a Python function, and the table is asked often
+
 
 _NEXT: Final = {
     Reading.IDLE: frozenset({Reading.HEAD, Reading.DISCARD}),

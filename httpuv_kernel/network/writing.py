@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
+import socket
 from io import BytesIO
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..messages import Limits
-from .exchange import PIECE_BYTES, BodySource, Exchange, ResponseStream
+from .exchange import BodySource, Exchange, ResponseStream
 from .framing import BodyEncoder, date_line
 
 if TYPE_CHECKING:
@@ -26,7 +28,11 @@ __all__ = ["ResponseSink", "ResponseWriter"]
 
 log = logging.getLogger("httpuv_kernel")
 
+_JOIN_BYTES = 16 * 1024  # below, to copy head and body together costs less than a second buffer
 _ACK_BYTES = 64 * 1024  # a quarter of the main side's window: its stream never waits for a rest
+# Linux: the head waits for the file's first bytes, so that both leave in one packet.
+_MSG_MORE = getattr(socket, "MSG_MORE", 0)
+_CAN_SEND_FILES = bool(_MSG_MORE) and hasattr(os, "sendfile")
 _NO_BODY: Final = frozenset({204, 304})
 _NO_GZIP: Final = frozenset({204, 206, 304})
 _END_OF_HEAD: Final = {  # by (keep the connection, HTTP/1.1)
@@ -98,7 +104,7 @@ class ResponseWriter:
         else:
             parts.append(b"Content-Length: %d\r\n" % size)
         parts.append(_END_OF_HEAD[keep, exchange.http11])
-        if size < PIECE_BYTES:
+        if size < _JOIN_BYTES:
             parts.append(body)
             self._transport.write(b"".join(parts))
         else:
@@ -149,10 +155,41 @@ class ResponseWriter:
             )
         )
         if source is not None:
-            self._send_piece(head_bytes)
+            self._send_piece(self._send_directly(head_bytes, source))
         elif self._write(head_bytes, chunk):
             stream.unacknowledged += len(chunk)
             self._acknowledge()
+
+    def _send_directly(self, head: bytes, source: BodySource) -> bytes:
+        """Send the head and what the socket takes of a file; returns what is left of the head.
+
+        The system copies from the file to the socket. Only while nothing waits in the transport, past
+        which this goes.
+        """
+        assert self._stream is not None
+        encoder = self._stream.encoder
+        fd = self._descriptor()
+        if fd == -1 or not encoder.is_plain or self._transport.get_write_buffer_size():
+            return head
+        sock = socket.socket(fileno=fd)
+        try:
+            head = head[sock.send(head, _MSG_MORE) :]
+            before = source.left
+            if not head:
+                source.send_to(fd)
+                encoder.skip(before - source.left)
+        except OSError:  # it takes no more, or is broken, which the transport will see
+            pass
+        finally:
+            sock.detach()
+        return head
+
+    def _descriptor(self) -> int:
+        """The socket's descriptor where the system can send files to it, else -1."""
+        if not _CAN_SEND_FILES or self._transport.is_closing():
+            return -1
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
 
     def _write(self, prefix: bytes, chunk: bytes, *, last: bool = False) -> bool:
         """Encode and write a piece; False when the response had to be cut."""
@@ -170,29 +207,28 @@ class ResponseWriter:
         return True
 
     def _send_piece(self, prefix: bytes = b"") -> None:
-        """Write the next piece of a body that this side reads itself, then let others have a
-        turn.
-        """
+        """Write the next piece of a body that this side reads, then let others have a turn."""
         stream = self._stream
         if stream is None or stream.source is None or (self.paused and not prefix):
             return
         source = stream.source
-        if stream.encoder.bodiless:
-            if self._write(prefix, b"", last=True):
-                self._sink.response_written(stream.keep_alive)
+        chunk = b""
+        if not stream.encoder.bodiless and not source.exhausted:
+            try:
+                chunk = source.read()
+            except OSError as error:
+                self._cut(error)
+                return
+            if not chunk:
+                self._cut(ValueError("the file became shorter while it was sent"))
+                return
+        last = source.exhausted or stream.encoder.bodiless
+        if not self._write(prefix, chunk, last=last):
             return
-        try:
-            chunk = source.read()
-        except OSError as error:
-            self._cut(error)
-            return
-        if not chunk and not source.exhausted:
-            self._cut(ValueError("the file became shorter while it was sent"))
-        elif self._write(prefix, chunk, last=source.exhausted):
-            if source.exhausted:
-                self._sink.response_written(stream.keep_alive)
-            elif not self.paused:
-                self._loop.call_soon(self._send_piece)
+        if last:
+            self._sink.response_written(stream.keep_alive)
+        elif not self.paused:
+            self._loop.call_soon(self._send_piece)
 
     def chunk(self, chunk: bytes) -> None:
         """Write the next piece of a response that the main side streams."""

@@ -1,0 +1,100 @@
+"""`python -m benchmarks`, from the repository's root; `make bench` installs what it needs first."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import tempfile
+import traceback
+from datetime import date
+from pathlib import Path
+from time import monotonic
+
+from .machine import describe, raise_open_files, take_load_core
+from .report import Row, Verdict, bars_table, figures_table, table, verdicts
+from .scenarios import SCENARIOS, Bench
+from .scenarios.base import SIZES
+from .servers import make_site
+
+_RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+def main() -> int:
+    """Measure and print; 1 when a bar is missed or a scenario failed."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the children are ended too
+    raise_open_files()
+    take_load_core()
+    begin = monotonic()
+    with tempfile.TemporaryDirectory(prefix="bench-") as work:
+        site = make_site(Path(work) / "site", SIZES)
+        bench = Bench(site, options.seconds, options.rounds, options.large << 20)
+        rows = _measure(bench, options.only or list(SCENARIOS))
+    found = verdicts(rows)
+    text = _text(rows, found, bench.notes, monotonic() - begin)
+    print(text)
+    if options.save:
+        _RESULTS.write_text(text + "\n")
+    return int(bool(bench.problems) or any(v.passed is False for v in found))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only", action="append", choices=SCENARIOS, help="this scenario; may be repeated"
+    )
+    parser.add_argument("--quick", action="store_true", help="one round of a second, 128 MiB")
+    parser.add_argument("--seconds", type=int, help="of each measurement (2)")
+    parser.add_argument("--rounds", type=int, help="of which the median is taken (3)")
+    parser.add_argument("--large", type=int, help="MiB of the upload and the response (1024)")
+    parser.add_argument("--save", action="store_true", help=f"write benchmarks/{_RESULTS.name}")
+    options = parser.parse_args()
+    defaults = (1, 1, 128) if options.quick else (2, 3, 1024)
+    for name, value in zip(("seconds", "rounds", "large"), defaults, strict=True):
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} is at least 1")
+    return options
+
+
+def _measure(bench: Bench, names: list[str]) -> list[Row]:
+    """The rows of all scenarios; one that fails costs only its own remaining rows."""
+    rows: list[Row] = []
+    for name in names:
+        bench.say(f"{name}:")
+        try:
+            for row in SCENARIOS[name](bench):
+                rows.append(row)
+        except Exception as error:
+            traceback.print_exc()
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            bench.note(f"{name} failed: {reason}", ours=True)
+    return rows
+
+
+def _text(rows: list[Row], found: list[Verdict], notes: list[str], seconds: float) -> str:
+    """Everything, as Markdown that reads well in a terminal."""
+    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    facts = [*describe(), ("command", f"`{command}`"), ("date", date.today().isoformat())]
+    facts.append(("took", f"{seconds:.0f} s"))
+    parts = [
+        "# Benchmarks",
+        table(["", ""], [list(fact) for fact in facts]),
+        "Figures are medians of the rounds; a ratio is the median of the rounds' ratios.",
+        figures_table(rows) if rows else "Nothing was measured.",
+    ]
+    if found:
+        parts += ["## Bars", bars_table(found)]
+    if notes:
+        parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

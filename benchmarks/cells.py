@@ -1,0 +1,59 @@
+"""What is executed in the kernel. `.format`-ed with plain values, never with code."""
+
+from __future__ import annotations
+
+# Prints "port pid executable".
+SERVE = """
+import os, sys
+from httpuv_kernel import HTTPUV, start_server
+def hello(req):
+    return {{"status": 200, "headers": {{"Content-Type": "text/plain"}}, "body": "Hello world"}}
+server = start_server("127.0.0.1", 0, {{"call": hello, "static_paths": {{"/static": {static!r}}}}})
+print(server.port, os.getpid(), sys.executable)
+"""
+
+# A handler that computes for some milliseconds; prints the port.
+SERVE_BUSY = """
+import time
+def busy(req):
+    until = time.perf_counter() + {milliseconds} / 1000
+    while time.perf_counter() < until:
+        pass
+    return {{"headers": {{"Content-Type": "text/plain"}}, "body": "done"}}
+busy_server = start_server("127.0.0.1", 0, busy)
+print(busy_server.port)
+"""
+
+STOP_BUSY = "busy_server.stop()"
+
+# Bodies are read in pieces, as a user with a large one does; prints the port.
+SERVE_LARGE = """
+import pathlib
+HTTPUV.instance().body_bytes = {limit}
+HTTPUV.instance().connections = 2000
+def large(req):
+    if req.method == "GET":
+        return {{"body": pathlib.Path({file!r})}}
+    size = 0
+    while piece := req["rook.input"].read(1 << 18):
+        size += len(piece)
+    return {{"headers": {{"Content-Type": "text/plain"}}, "body": str(size)}}
+large_server = start_server("127.0.0.1", 0, large)
+print(large_server.port)
+"""
+
+# What a cell may do while files are served; each says when it has begun and ends by itself.
+BESIDE = {
+    "pure Python": """
+import time
+until = time.monotonic() + {seconds}
+print("begun", flush=True)
+while time.monotonic() < until:
+    sum(i * i for i in range(1000))
+""",
+    "time.sleep": """
+import time
+print("begun", flush=True)
+time.sleep({seconds})
+""",
+}

@@ -1,0 +1,49 @@
+"""After every test no server, no network thread and no changed setting is left."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from httpuv_kernel import HTTPUV, list_servers, stop_all_servers
+from httpuv_kernel.main import runtime
+from httpuv_kernel.network.loop import NetworkThread
+
+# Every message between the two sides is marshalled and back.
+HTTPUV.instance().check_bridge = True
+
+_TRAITS = HTTPUV.class_own_traits(config=True)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    before = {name: getattr(HTTPUV.instance(), name) for name in _TRAITS}
+    yield
+    stop_all_servers()
+    runtime.close_runtime()
+    for name, value in before.items():
+        setattr(HTTPUV.instance(), name, value)
+    assert list_servers() == []
+    assert "httpuv-io" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.fixture
+def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timeouts are looked at every 20 ms instead of every second."""
+    monkeypatch.setattr(
+        runtime, "NetworkThread", functools.partial(NetworkThread, heartbeat=0.02)
+    )
+
+
+@pytest.fixture
+def body_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where spooled request bodies are kept during the test; nothing else is there."""
+    directory = tmp_path / "bodies"
+    directory.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    return directory

@@ -1,0 +1,439 @@
+"""Serving from a live kernel: idle, beside a cell, inside a cell, and from asyncio."""
+
+from __future__ import annotations
+
+import http.client
+import statistics
+from pathlib import Path
+
+import pytest
+from helpers import wait_until
+from kernels import Kernel, ask, free_port, get, is_free, kernel_fixtures
+
+pytestmark = pytest.mark.kernel
+
+shared_kernel, kernel, own_kernel = kernel_fixtures()
+
+HELLO = """
+def app(request):
+    return {"body": f"hello {request.path}"}
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "index.html").write_text("<script src=report.js></script>")
+    (tmp_path / "report.js").write_text("document.title = 'ready'")
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    return tmp_path
+
+
+# -- the main job ----------------------------------------------------------------------------------
+
+
+def test_a_directory_is_served_by_the_magic(kernel: Kernel, site: Path) -> None:
+    cell = kernel.run(f"%load_ext httpuv_kernel\n%httpuv_serve {site} --port 0")
+    port = kernel.value("list_servers()[-1].port")
+    assert f"http://127.0.0.1:{port}/" in cell.displays[0]["text/html"]
+    page = get(port)
+    assert page.status == 200
+    assert page.headers["content-type"].startswith("text/html")
+    script = get(port, "/report.js")
+    assert script.text == "document.title = 'ready'"
+    assert "javascript" in script.headers["content-type"]
+
+
+def test_a_directory_is_served_by_start_server(kernel: Kernel, site: Path) -> None:
+    port = kernel.serve(app=f"{{'static_paths': {{'/out': {str(site)!r}}}}}").port
+    assert get(port, "/out/table.csv").text == "a,b\n1,2\n"
+    assert get(port, "/out/").status == 200
+    assert get(port, "/elsewhere").status == 404
+
+
+def test_an_app_answers(kernel: Kernel) -> None:
+    answer = get(kernel.serve(HELLO).port, "/there")
+    assert (answer.status, answer.text) == (200, "hello /there")
+
+
+def test_the_magic_serves_an_app_by_its_name(kernel: Kernel) -> None:
+    kernel.run("%load_ext httpuv_kernel\n" + HELLO)
+    kernel.run("%httpuv_serve app --port 0")
+    assert get(kernel.value("list_servers()[-1].port")).status == 200
+
+
+def test_a_variable_changed_later_is_seen_in_the_next_response(kernel: Kernel) -> None:
+    port = kernel.serve("value = 1\napp = lambda request: {'body': str(value)}").port
+    assert get(port).text == "1"
+    kernel.run("value = 2")
+    assert get(port).text == "2"
+
+
+def test_callbacks_run_on_the_main_thread(kernel: Kernel) -> None:
+    port = kernel.serve("app = lambda r: {'body': threading.current_thread().name}").port
+    assert get(port).text == "MainThread"
+
+
+def test_a_started_server_shows_its_link(kernel: Kernel) -> None:
+    cell = kernel.run("start_server('127.0.0.1', 0, lambda request: {})")
+    url = kernel.value("list_servers()[-1].url")
+    assert f'href="{url}"' in cell.displays[0]["text/html"]
+
+
+# -- beside a cell and inside it -------------------------------------------------------------------
+
+
+def test_a_request_during_a_sleeping_cell_waits_until_it_ends(kernel: Kernel) -> None:
+    port = kernel.serve("app = lambda request: {'body': repr(time.monotonic())}").port
+    kernel.begin("time.sleep(2); ended = time.monotonic()")
+    answer = get(port)
+    ended = kernel.value("ended")
+    assert answer.status == 200
+    assert ended <= float(answer.text) < ended + 0.5
+
+
+def test_a_request_during_service_is_answered_while_the_cell_runs(kernel: Kernel) -> None:
+    port = kernel.serve(HELLO).port
+    cell = kernel.begin("over = False\nwhile not over: service(50)")
+    seconds = [get(port).seconds for _ in range(5)]
+    assert not any(content["execution_state"] == "idle" for content in cell.contents("status"))
+    assert statistics.median(seconds) < 0.3
+    kernel.interrupt()
+    assert cell.wait().status == "error"
+
+
+def test_static_files_answer_while_a_cell_sleeps(kernel: Kernel, site: Path) -> None:
+    port = kernel.serve(app=f"{{'static_paths': {{'/': {str(site)!r}}}}}").port
+    cell = kernel.begin("time.sleep(1); ended = time.monotonic()")
+    answers = [get(port, "/table.csv") for _ in range(5)]
+    assert not any(content["execution_state"] == "idle" for content in cell.contents("status"))
+    assert {answer.status for answer in answers} == {200}
+    assert statistics.median(answer.seconds for answer in answers) < 0.3
+    cell.wait()
+
+
+def test_static_files_answer_while_a_cell_computes(kernel: Kernel, site: Path) -> None:
+    port = kernel.serve(app=f"{{'static_paths': {{'/': {str(site)!r}}}}}").port
+    cell = kernel.begin("until = time.monotonic() + 1\nwhile time.monotonic() < until: pass")
+    seconds = [get(port, "/table.csv").seconds for _ in range(5)]
+    assert not any(content["execution_state"] == "idle" for content in cell.contents("status"))
+    assert statistics.median(seconds) < 0.3
+    cell.wait()
+
+
+def test_service_runs_one_callback_and_returns_true(kernel: Kernel) -> None:
+    code = """
+    ran = []
+    for n in range(3):
+        later(lambda n=n: ran.append(n))
+    returned = service(1000)
+    after_one = list(ran)
+    service(float('nan')), service(float('nan')), service(float('nan'))
+    """
+    kernel.run(code)
+    assert kernel.value("(returned, after_one, ran)") == (True, [0], [0, 1, 2])
+
+
+def test_interrupt_ends_a_service_without_limit(kernel: Kernel) -> None:
+    code = """
+    ran = []
+    later(lambda: ran.append(1), 0.05)
+    later(interrupt, 0.1)
+    later(lambda: ran.append(2), 5)
+    service(0)
+    """
+    kernel.run(code)
+    assert kernel.value("ran") == [1]
+
+
+def test_run_server_serves_until_interrupted(kernel: Kernel) -> None:
+    port = free_port()
+    cell = kernel.begin(f"{HELLO}\nrun_server('127.0.0.1', {port}, app)")
+    wait_until(lambda: not is_free(port))
+    assert get(port).status == 200
+    kernel.interrupt()
+    assert "KeyboardInterrupt" in cell.wait().error
+    assert kernel.value("len(list_servers())") == 0
+
+
+def test_later_runs_in_the_order_of_time(kernel: Kernel) -> None:
+    code = """
+    ran = []
+    later(lambda: ran.append('c'), 0.1)
+    later(lambda: ran.append('a'))
+    later(lambda: ran.append('b'), 0.05)
+    cancel = later(lambda: ran.append('never'), 0.05)
+    cancelled = cancel(), cancel()
+    """
+    kernel.run(code)
+    wait_until(lambda: kernel.value("len(ran)") == 3)
+    assert kernel.value("(ran, cancelled)") == (["a", "b", "c"], (True, False))
+
+
+def test_run_now_runs_all_that_is_due(kernel: Kernel) -> None:
+    code = """
+    ran = []
+    for n in range(3):
+        later(lambda n=n: ran.append(n))
+    results = run_now(), list(ran), run_now()
+    """
+    kernel.run(code)
+    assert kernel.value("results") == (True, [0, 1, 2], False)
+
+
+def test_a_flood_leaves_cells_quick(kernel: Kernel) -> None:
+    port = kernel.serve(HELLO).port
+    asked, over = [], []
+
+    def hammer() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        while not over:
+            connection.request("GET", "/")
+            asked.append(connection.getresponse().read())
+        connection.close()
+
+    from threading import Thread
+
+    threads = [Thread(target=hammer) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(asked) > 100, timeout=20)
+    try:
+        for _ in range(10):
+            kernel.run("1 + 1", timeout=2)
+    finally:
+        over.append(True)
+        for thread in threads:
+            thread.join()
+
+
+# -- async cells -----------------------------------------------------------------------------------
+
+
+def test_callbacks_run_while_an_async_cell_awaits(kernel: Kernel) -> None:
+    port = kernel.serve("event = asyncio.Event()\ndef app(request):\n event.set()\n return {}").port
+    cell = kernel.begin("await asyncio.wait_for(event.wait(), 10)")
+    assert get(port).status == 200
+    assert cell.wait().status == "ok"
+
+
+def test_service_async_returns_after_a_callback(kernel: Kernel) -> None:
+    port = kernel.serve(HELLO).port
+    code = """
+    begun = time.monotonic()
+    returned = await service_async(10_000)
+    took = time.monotonic() - begun
+    """
+    cell = kernel.begin(code)
+    assert get(port).status == 200
+    cell.wait()
+    returned, took = kernel.value("(returned, took)")
+    assert returned is True
+    assert took < 5
+
+
+def test_service_async_returns_after_its_time(kernel: Kernel) -> None:
+    kernel.serve(HELLO)
+    kernel.run("begun = time.monotonic()\nawait service_async(100)\ntook = time.monotonic() - begun")
+    assert 0.1 <= kernel.value("took") < 2
+
+
+def test_service_async_without_limit_ends_with_interrupt(kernel: Kernel) -> None:
+    kernel.run("ran = []\nlater(lambda: ran.append(1), 0.05)\nlater(interrupt, 0.1)")
+    kernel.run("await service_async(0)")
+    assert kernel.value("ran") == [1]
+
+
+# -- what handlers may return ----------------------------------------------------------------------
+
+
+def test_a_coroutine_handler_shares_the_loop_with_the_cells(kernel: Kernel) -> None:
+    code = """
+    queue = asyncio.Queue()
+    async def app(request):
+        await asyncio.sleep(0.01)
+        return {"body": await queue.get()}
+    """
+    port = kernel.serve(code).port
+    answer = ask(port)
+    kernel.run("await queue.put('from a cell')")
+    assert answer.result(10).text == "from a cell"
+
+
+def test_coroutine_handlers_run_side_by_side(kernel: Kernel) -> None:
+    code = """
+    gate = asyncio.Event()
+    async def app(request):
+        if request.path == "/open":
+            gate.set()
+        await asyncio.wait_for(gate.wait(), 10)
+        return {"body": "done"}
+    """
+    port = kernel.serve(code).port
+    waiting = ask(port, "/wait")
+    assert get(port, "/open").text == "done"
+    assert waiting.result(10).text == "done"
+
+
+def test_a_concurrent_future_is_waited_for(kernel: Kernel) -> None:
+    code = """
+    from concurrent.futures import ThreadPoolExecutor
+    pool = ThreadPoolExecutor(1)
+    def work():
+        return {"body": threading.current_thread() is threading.main_thread() and "main" or "pool"}
+    app = lambda request: pool.submit(work)
+    """
+    assert get(kernel.serve(code).port).text == "pool"
+
+
+def test_a_failed_concurrent_future_is_a_500(kernel: Kernel) -> None:
+    code = """
+    from concurrent.futures import Future
+    def app(request):
+        future = Future()
+        future.set_exception(LookupError("not there"))
+        return future
+    """
+    port, cell = kernel.serve(code)
+    assert get(port).status == 500
+    cell.wait_output("LookupError: not there")
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_generator_streams(kernel: Kernel, kind: str) -> None:
+    code = f"""
+    {kind} pieces():
+        for n in range(3):
+            yield f"piece {{n}}\\n"
+    app = lambda request: {{"body": pieces()}}
+    """
+    answer = get(kernel.serve(code).port)
+    assert answer.text == "piece 0\npiece 1\npiece 2\n"
+    assert answer.headers["transfer-encoding"] == "chunked"
+
+
+@pytest.mark.parametrize(("kind", "pause"), [("def", "pass"), ("async def", "await asyncio.sleep(0)")])
+def test_a_generator_is_closed_when_the_client_leaves(
+    kernel: Kernel, kind: str, pause: str
+) -> None:
+    code = f"""
+    closed = []
+    {kind} pieces():
+        try:
+            while True:
+                {pause}
+                yield "x" * 1000
+        finally:
+            closed.append(True)
+    app = lambda request: {{"body": pieces()}}
+    """
+    port, cell = kernel.serve(code)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    assert response.read(10_000) == b"x" * 10_000
+    response.close()
+    connection.close()
+    wait_until(lambda: kernel.value("closed") == [True], timeout=10)
+    assert kernel.run("1").status == "ok"
+    assert "Traceback" not in cell.output
+
+
+def test_a_client_that_left_before_its_turn_is_not_served(kernel: Kernel) -> None:
+    port = kernel.serve("ran = []\ndef app(request):\n ran.append(request.path)\n return {}").port
+    cell = kernel.begin("time.sleep(1)")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/left")
+    connection.close()
+    staying = ask(port, "/stays")
+    cell.wait()
+    assert staying.result(10).status == 200
+    assert kernel.value("ran") == ["/stays"]
+
+
+# -- threads, subshells and other people's loops ---------------------------------------------------
+
+
+def test_a_server_started_in_a_worker_thread(kernel: Kernel) -> None:
+    code = """
+    def app(request):
+        return {"body": threading.current_thread().name}
+    def work():
+        global server
+        server = start_server("127.0.0.1", 0, app)
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    """
+    kernel.run(code)
+    assert get(kernel.value("server.port")).text == "MainThread"
+
+
+def test_service_in_a_worker_thread_is_refused(kernel: Kernel) -> None:
+    code = """
+    def work():
+        try:
+            service(10)
+        except MainThreadError as error:
+            refused.append(str(error))
+    refused = []
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    """
+    kernel.run(code)
+    assert "main thread" in kernel.value("refused")[0]
+
+
+def test_a_subshell(kernel: Kernel) -> None:
+    if kernel.version < 7:
+        pytest.skip("ipykernel 6 has no subshells")
+    kernel.run("app = lambda request: {'body': threading.current_thread().name}")
+    subshell = kernel.control("create_subshell_request")["subshell_id"]
+    code = """
+    thread = threading.current_thread().name
+    server = start_server("127.0.0.1", 0, app)
+    print("started")
+    """
+    started = kernel.execute_nowait(code, subshell).wait()
+    assert started.status == "ok", started.error
+    assert kernel.value("thread") != "MainThread"
+    port = kernel.value("server.port")
+    assert get(port).text == "MainThread"
+
+    refused = kernel.execute_nowait("service(10)", subshell).wait()
+    assert refused.status == "error"
+    assert "MainThreadError" in refused.error
+
+    assert kernel.control("delete_subshell_request", {"subshell_id": subshell})["status"] == "ok"
+    assert get(port).text == "MainThread"
+
+
+def test_nest_asyncio(own_kernel: Kernel) -> None:
+    own_kernel.run("import nest_asyncio; nest_asyncio.apply()")
+    code = """
+    async def app(request):
+        await asyncio.sleep(0.01)
+        return {"body": "nested"}
+    """
+    port = own_kernel.serve(code).port
+    assert get(port).text == "nested"
+    cell = own_kernel.begin("asyncio.run(asyncio.sleep(0.5)); ended = time.monotonic()")
+    assert get(port).text == "nested"
+    assert cell.wait().status == "ok"
+    own_kernel.run("stop_all_servers()")
+
+
+def test_a_patched_asyncio_run(own_kernel: Kernel) -> None:
+    code = """
+    def refuse(*arguments, **named):
+        raise RuntimeError("asyncio.run was called")
+    asyncio.run = asyncio.new_event_loop = refuse
+    app = lambda request: {"body": "still"}
+    """
+    assert get(own_kernel.serve(code).port).text == "still"
+
+
+def test_the_loop_policy_is_left_alone(kernel: Kernel) -> None:
+    kernel.run("before = type(asyncio.get_event_loop_policy())")
+    assert get(kernel.serve(HELLO).port).status == 200
+    assert kernel.value("type(asyncio.get_event_loop_policy()) is before") is True
