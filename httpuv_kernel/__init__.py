@@ -12,7 +12,7 @@ when it is idle, so they see the notebook's live variables without a lock.
 """
 
 from ._version import __version__
-from .addresses import ip_family
+from .addresses import ip_family, random_port
 from .browser_url import browser_url
 from .config import HTTPUV
 from .errors import *  # noqa: F403
@@ -28,6 +28,7 @@ from .main.server import (
     stop_all_servers,
     stop_server,
 )
+from .main.static_server import run_static_server
 from .static_paths import (
     StaticPath,
     StaticPathOptions,
@@ -52,8 +53,10 @@ __all__ = [
     "later",
     "list_servers",
     "load_ipython_extension",
+    "random_port",
     "run_now",
     "run_server",
+    "run_static_server",
     "service",
     "service_async",
     "start_server",

@@ -95,3 +95,5 @@ class Settings(NamedTuple):
     has_on_headers: bool
     allowed_hosts: tuple[str, ...] | None  # None: any Host is served (not a loopback bind)
     static_table: tuple[Any, ...]
+    token: str  # the path segment under which everything is mounted; "" for none
+    access_log: bool

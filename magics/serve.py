@@ -15,20 +15,20 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from httpuv_kernel import (
     AppError,
     HttpuvError,
-    PortInUseError,
     Server,
     WebServer,
     list_servers,
     start_server,
-    static_path,
     stop_all_servers,
 )
 from httpuv_kernel.main.app import App, as_app
+from httpuv_kernel.main.static_server import (
+    DEFAULT_PORT,
+    directory_app,
+    start_at_default_port,
+)
 
 __all__ = ["HttpuvMagics"]
-
-# The manual's port for a directory; when it is taken, any free one.
-DEFAULT_PORT = 7446
 
 
 @magics_class
@@ -109,7 +109,7 @@ class HttpuvMagics(Magics):
             raise UsageError(
                 f"{what!r} is neither a directory nor the name of an app in this notebook"
             )
-        return App(static_paths={"/": static_path(path)})
+        return directory_app(path, listing=True)
 
     def _replace(self, what: str, port: int | None) -> int | None:
         """Stop the server that served the same; its port, if no other is asked for."""
@@ -123,10 +123,7 @@ class HttpuvMagics(Magics):
 def _start(host: str, port: int | None, app: App) -> WebServer:
     if port is not None:
         return start_server(host, port, app)
-    try:
-        return start_server(host, DEFAULT_PORT, app)
-    except PortInUseError:
-        return start_server(host, 0, app)
+    return start_at_default_port(host, app)
 
 
 class ServerList(list[Server]):

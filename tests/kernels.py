@@ -254,8 +254,13 @@ class Kernel:
             except Empty:
                 pass
 
+    @property
+    def all_published(self) -> list[dict[str, Any]]:
+        """Whatever came, the newest last."""
+        return list(self._published)
+
     def published(self, id: str) -> list[dict[str, Any]]:
-        return [m for m in list(self._published) if m["parent_header"].get("msg_id") == id]
+        return [m for m in self.all_published if m["parent_header"].get("msg_id") == id]
 
     def wait_reply(self, id: str, timeout: float, channel: str = "shell") -> dict[str, Any]:
         deadline = time.monotonic() + timeout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import statistics
+import threading
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,26 @@ def test_run_now_runs_all_that_is_due(kernel: Kernel) -> None:
     assert kernel.value("results") == (True, [0, 1, 2], False)
 
 
+@pytest.mark.parametrize("needless", ["later(int)", "interrupt()", "service(1)"])
+def test_a_wakeup_for_nothing_does_not_delay_the_next_request(
+    kernel: Kernel, needless: str
+) -> None:
+    port = kernel.serve(HELLO).port
+    seconds = []
+    for _ in range(5):
+        kernel.run(needless)
+        seconds.append(get(port).seconds)
+    assert statistics.median(seconds) < 0.3
+
+
+def test_the_first_request_to_each_new_server_is_answered_at_once(kernel: Kernel) -> None:
+    seconds = []
+    for _ in range(5):
+        seconds.append(get(kernel.serve(HELLO).port).seconds)
+        kernel.run("stop_all_servers()")
+    assert statistics.median(seconds) < 0.3
+
+
 def test_a_flood_leaves_cells_quick(kernel: Kernel) -> None:
     port = kernel.serve(HELLO).port
     asked, over = [], []
@@ -191,9 +212,7 @@ def test_a_flood_leaves_cells_quick(kernel: Kernel) -> None:
             asked.append(connection.getresponse().read())
         connection.close()
 
-    from threading import Thread
-
-    threads = [Thread(target=hammer) for _ in range(16)]
+    threads = [threading.Thread(target=hammer) for _ in range(16)]
     for thread in threads:
         thread.start()
     wait_until(lambda: len(asked) > 100, timeout=20)

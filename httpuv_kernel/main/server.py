@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
+import secrets
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -38,6 +40,8 @@ __all__ = [
 
 log = logging.getLogger("httpuv_kernel")
 
+_TOKEN = re.compile(r"[A-Za-z0-9_\-]{16,}")
+
 
 class Server:
     """A server that was started; made by `start_server`, never directly (manual: startServer).
@@ -45,11 +49,14 @@ class Server:
     Usable as a context manager, which stops it at the end. Any thread.
     """
 
-    def __init__(self, app: App, output: Output) -> None:
+    def __init__(self, app: App, output: Output, token: str = "", access_log: bool = False) -> None:
         self.app = app
         """The app, with nothing left to guess."""
         self.output = output
         """Where its callbacks' output goes: the cell that started it."""
+        self.token = token
+        """The path segment under which everything is served; "" when there is none."""
+        self._access_log = access_log
         self._id = 0
         self._static_paths = dict(app.static_paths)
         self._static_options = app.static_path_options
@@ -64,6 +71,8 @@ class Server:
             self.app.on_headers is not None,
             allowed_hosts,
             self._table().to_plain(),
+            self.token,
+            self._access_log,
         )
         self._id, port = get_runtime().add_server(self, addresses, settings)
         return port
@@ -171,8 +180,16 @@ class WebServer(Server):
         port: the port that is bound, also when 0 was asked for.
     """
 
-    def __init__(self, host: str, port: int, app: App, output: Output) -> None:
-        super().__init__(app, output)
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        app: App,
+        output: Output,
+        token: str = "",
+        access_log: bool = False,
+    ) -> None:
+        super().__init__(app, output, token, access_log)
         self.host = host
         self.port = port
 
@@ -192,10 +209,19 @@ class WebServer(Server):
     @property
     def url(self) -> str:
         """The URL of its root, for a browser."""
-        return browser_url(self.port, host=url_host(self.host))
+        path = f"/{self.token}/" if self.token else "/"
+        return browser_url(self.port, path, host=url_host(self.host))
 
 
-def start_server(host: str, port: int, app: object, quiet: bool = False) -> WebServer:
+def start_server(
+    host: str,
+    port: int,
+    app: object,
+    quiet: bool = False,
+    *,
+    token: bool | str = False,
+    access_log: bool = False,
+) -> WebServer:
     """Listen at an address and serve an app in the background (manual: startServer).
 
     Network I/O and static paths run on a thread of their own; the app's handlers run on the main
@@ -208,6 +234,9 @@ def start_server(host: str, port: int, app: object, quiet: bool = False) -> WebS
         app: a function of a request (it is `call`), or a mapping or object with any of `call`,
             `on_headers`, `on_ws_open`, `static_paths`, `static_path_options`.
         quiet: do not warn about what is unsafe.
+        token: True to serve everything below a path segment that nobody can guess, part of
+            `Server.url`; or that segment. Without it requests get 403.
+        access_log: log each response to the logger "httpuv_kernel.access".
 
     Raises:
         InvalidAddressError: a host or port that cannot be one.
@@ -219,15 +248,33 @@ def start_server(host: str, port: int, app: object, quiet: bool = False) -> WebS
     number = check_port(port)
     addresses = resolve(host, number)
     checked = as_app(app)
-    if not quiet and any(is_wildcard(address) for address, _ in addresses):
+    segment = check_token(token)
+    if not quiet and not segment and any(is_wildcard(address) for address, _ in addresses):
         warnings.warn(
             f"a server at {host!r} can be used by everyone who reaches this machine; "
-            "use host='127.0.0.1' unless that is meant, or quiet=True if it is",
+            "use token=True, or host='127.0.0.1', or quiet=True if that is meant",
             stacklevel=2,
         )
-    server = WebServer(host, number, checked, get_runtime().host.capture_output())
+    output = get_runtime().host.capture_output()
+    server = WebServer(host, number, checked, output, segment, access_log)
     server.start(addresses)
     return server
+
+
+def check_token(token: bool | str) -> str:
+    """The path segment of a token: made for True, none for False.
+
+    Raises:
+        ValueError: text that cannot be a path segment, or that is easily guessed.
+    """
+    if isinstance(token, bool):
+        return secrets.token_urlsafe(24) if token else ""
+    if not (isinstance(token, str) and _TOKEN.fullmatch(token)):
+        raise ValueError(
+            "token is True, or at least 16 letters, digits, '-' or '_'; "
+            "secrets.token_urlsafe() makes one"
+        )
+    return token
 
 
 def stop_server(server: Server) -> None:

@@ -24,6 +24,7 @@ class Exchange:
     """A request as far as it has arrived. Its connection owns it; it knows nothing of sockets."""
 
     __slots__ = (
+        "begun",
         "body",
         "complete",
         "facts",
@@ -45,6 +46,7 @@ class Exchange:
         self.facts: RequestFacts = _NO_FACTS
         self.keep_alive = False
         self.body: BodyBuffer | None = None
+        self.begun = 0.0  # for the access log
         self.complete = False
         self.refusal: RequestRefused | None = None
 

@@ -1,8 +1,10 @@
-"""Whether a Host header may be served: the defence against DNS rebinding.
+"""Who may ask at all: the gate before everything that a server answers.
 
-A page of evil.example can let its name point to 127.0.0.1 and read what listens there; the browser
-then sends `Host: evil.example`. So a server on a loopback address serves only the names of this
-machine, IP literals and names that the user allowed.
+The Host is looked at against DNS rebinding: a page of evil.example can let its name point to
+127.0.0.1 and read what listens there; the browser then sends `Host: evil.example`. So a server on a
+loopback address serves only the names of this machine, IP literals and names that the user allowed.
+A token is a path segment that nobody can guess; it works where cookies do not: in frames, webviews,
+for sockets.
 
 Pure. Network side.
 """
@@ -10,9 +12,10 @@ Pure. Network side.
 from __future__ import annotations
 
 import re
+from hmac import compare_digest
 from ipaddress import ip_address
 
-__all__ = ["HostGate"]
+__all__ = ["Gate"]
 
 # RFC 3986, section 3.2.2: reg-name or IP-literal, and a port. Empty is no host of an http URI.
 _HOST = re.compile(
@@ -21,16 +24,27 @@ _HOST = re.compile(
 _CACHE_SIZE = 256
 
 
-class HostGate:
-    """Says of each Host why it is refused, or None. Equal hosts are looked at once."""
+class Gate:
+    """Says of each request why it is refused, or None."""
 
-    def __init__(self, allowed: tuple[str, ...] | None) -> None:
+    def __init__(self, allowed: tuple[str, ...] | None, token: str = "") -> None:
         """`allowed` names extra hosts, ".example.org" for all below it; None lets any host pass."""
+        self.token = token.encode()
         self._allowed = None if allowed is None else tuple(name.lower() for name in allowed)
         self._verdicts: dict[bytes, tuple[int, str] | None] = {}
 
+    def without_token(self, target: bytes) -> bytes | None:
+        """The target below the token's segment; empty for the segment itself, None for another."""
+        given, slash, rest = target[1:].partition(b"/")
+        if not slash:
+            given, mark, query = given.partition(b"?")
+            rest = mark + query
+        if not compare_digest(given, self.token):
+            return None
+        return b"/" + rest if slash else b""
+
     def refusal(self, host: bytes) -> tuple[int, str] | None:
-        """`(status, reason)` when a request with this Host is refused."""
+        """`(status, reason)` when a request with this Host is refused; each is looked at once."""
         try:
             return self._verdicts[host]
         except KeyError:

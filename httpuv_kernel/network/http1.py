@@ -21,7 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..messages import ACK, BODY, GONE, HEADERS, REQUEST, Address
-from .exchange import Exchange
+from .exchange import Exchange, Reply
 from .files import open_file
 from .framing import RequestRefused, error_response
 from .pages import error_reply
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Answering", "Connection"]
 
 log = logging.getLogger("httpuv_kernel")
+access_log = logging.getLogger("httpuv_kernel.access")
 
 
 class Answering(Enum):
@@ -149,6 +150,8 @@ class Connection(asyncio.Protocol):
 
     def request_read(self, exchange: Exchange) -> None:
         """A request came."""
+        if self._listener.access_log:
+            exchange.begun = monotonic()
         self._queue.append(exchange)
         self._advance()
 
@@ -197,6 +200,9 @@ class Connection(asyncio.Protocol):
         listener = self._listener
         if exchange.refusal is not None:
             self._refuse(exchange)
+        elif not exchange.facts.target:  # the token's segment, without the slash that links need
+            location = listener.gate.token.decode() + "/"
+            self._reply(exchange, error_reply(exchange, 308, {"Location": location}))
         elif listener.site.table.has_paths and self._serve_static(exchange):
             pass
         elif listener.has_on_headers:
@@ -213,8 +219,11 @@ class Connection(asyncio.Protocol):
         answer = self._listener.site.answer(exchange)
         if answer is None:
             return False
-        self._writer.respond(exchange, answer.head, answer.body, answer.source)
+        self._reply(exchange, answer)
         return True
+
+    def _reply(self, exchange: Exchange, reply: Reply) -> None:
+        self._writer.respond(exchange, reply.head, reply.body, reply.source)
 
     def _receive_or_call(self, exchange: Exchange) -> None:
         if exchange.complete:
@@ -247,8 +256,7 @@ class Connection(asyncio.Protocol):
     def _answer(self, exchange: Exchange, status: int, text: str = "") -> None:
         """An error from the network side itself; the connection may go on."""
         headers = {"Retry-After": "1"} if status == 503 else None
-        reply = error_reply(exchange, status, headers, text=text)
-        self._writer.respond(exchange, reply.head, reply.body)
+        self._reply(exchange, error_reply(exchange, status, headers, text=text))
 
     def _refuse(self, exchange: Exchange) -> None:
         """Answer a request that is not to be read on, and close."""
@@ -332,6 +340,8 @@ class Connection(asyncio.Protocol):
             self._listener.forget(exchange.id)
         exchange.discard()
         self._writer.close_stream()
+        if self._listener.access_log:
+            self._log_access(exchange)
         if keep:
             self._enter(Answering.NOTHING)
             if not self._advancing:  # else whoever advances goes on, and sets the deadline
@@ -340,6 +350,17 @@ class Connection(asyncio.Protocol):
         else:
             self._enter(Answering.CLOSED)
             self._hang_up(exchange)
+
+    def _log_access(self, exchange: Exchange) -> None:
+        refusal = exchange.refusal
+        access_log.info(
+            "%s %s %s %d %.1f ms",
+            self._peer[0] or "-",
+            exchange.method.decode() or "-",
+            exchange.facts.target.decode("latin-1") or "-",
+            self._writer.status if refusal is None else refusal.status,
+            (monotonic() - exchange.begun) * 1000,
+        )
 
     def _hang_up(self, exchange: Exchange) -> None:
         """Close; with a request half read, read on for a while first.

@@ -17,7 +17,7 @@ from tornado.netutil import bind_sockets
 from ..bridge import Bridge
 from ..messages import Limits, Settings
 from ..static_paths import StaticTable
-from .gate import HostGate
+from .gate import Gate
 from .http1 import Connection
 from .static import StaticSite
 
@@ -46,7 +46,8 @@ class Listener:
         self.loop = loop
         self.bridge = bridge
         self.limits = Limits(*settings.limits)
-        self.gate = HostGate(settings.allowed_hosts)
+        self.gate = Gate(settings.allowed_hosts, settings.token)
+        self.access_log = settings.access_log
         self.has_call = settings.has_call
         self.has_on_headers = settings.has_on_headers
         self.set_static_table(settings.static_table)

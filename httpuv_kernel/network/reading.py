@@ -18,7 +18,7 @@ from ..messages import Limits
 from .body import BodyBuffer
 from .exchange import Exchange
 from .framing import RequestRefused, examine_request, parser_refusal
-from .gate import HostGate
+from .gate import Gate
 
 __all__ = ["Reading", "RequestReader", "RequestSink"]
 
@@ -79,7 +79,7 @@ class RequestReader:
         "phase",
     )
 
-    def __init__(self, sink: RequestSink, limits: Limits, gate: HostGate) -> None:
+    def __init__(self, sink: RequestSink, limits: Limits, gate: Gate) -> None:
         self._sink = sink
         self._limits = limits
         self._gate = gate
@@ -167,6 +167,11 @@ class RequestReader:
         if self._head_is_oversized():
             raise self._oversized_head()
         facts = examine_request(exchange.method, self._target, version, exchange.fields)
+        if self._gate.token:
+            target = self._gate.without_token(facts.target)
+            if target is None:
+                raise RequestRefused(403, "this server answers only to the link with its token")
+            facts = facts._replace(target=target)
         exchange.facts = facts
         if facts.host is not None:
             refusal = self._gate.refusal(facts.host)

@@ -59,7 +59,7 @@ class ResponseSink(Protocol):
 class ResponseWriter:
     """Writes one connection's responses."""
 
-    __slots__ = ("_limits", "_loop", "_sink", "_stall", "_stream", "_transport", "paused")
+    __slots__ = ("_limits", "_loop", "_sink", "_stall", "_stream", "_transport", "paused", "status")
 
     def __init__(
         self,
@@ -75,6 +75,8 @@ class ResponseWriter:
         self._stream: ResponseStream | None = None
         self._stall = (math.inf, 0)  # when the client must have taken something, bytes left then
         self.paused = False
+        self.status = 0
+        """Of the last response."""
 
     def respond(
         self,
@@ -85,6 +87,7 @@ class ResponseWriter:
     ) -> None:
         """Write a response of known length, from memory or from `source`."""
         status, line, block, close, dated, compressible, length = head
+        self.status = status
         size = len(body) if source is None else source.left
         gzip = False
         if compressible and size >= self._limits.gzip_bytes and status not in _NO_GZIP:
@@ -134,6 +137,7 @@ class ResponseWriter:
         chunk: bytes = b"",
     ) -> None:
         status, line, _, close, dated, _, _ = head
+        self.status = status
         if gzip:
             block = block.replace(b'ETag: "', b'ETag: W/"') + b"Content-Encoding: gzip\r\n"
         encoder = BodyEncoder(
@@ -163,8 +167,8 @@ class ResponseWriter:
     def _send_directly(self, head: bytes, source: BodySource) -> bytes:
         """Send the head and what the socket takes of a file; returns what is left of the head.
 
-        The system copies from the file to the socket. Only while nothing waits in the transport, past
-        which this goes.
+        The system copies from the file to the socket. This goes past the transport, so only while
+        nothing waits in that.
         """
         assert self._stream is not None
         encoder = self._stream.encoder

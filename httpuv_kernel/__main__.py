@@ -1,0 +1,146 @@
+"""The command line: `python -m httpuv_kernel [DIR]`, or `httpuv-kernel [DIR]`.
+
+Exit codes: 0 after Ctrl-C, 1 when the server cannot be started, 2 for wrong arguments.
+
+Main side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+import webbrowser
+
+from ._version import __version__
+from .addresses import is_wildcard, resolve
+from .errors import HttpuvError
+from .main.run import service
+from .main.server import WebServer, start_server
+from .main.static_server import DEFAULT_PORT, directory_app, start_at_default_port
+
+__all__ = ["main"]
+
+_EXAMPLES = """\
+examples:
+  httpuv-kernel                     this directory, for this machine only
+  httpuv-kernel report.html         one file
+  httpuv-kernel site --spa          an app that routes in the browser
+  httpuv-kernel data --cors         files for a viewer of another origin, ranges included
+  httpuv-kernel --host 0.0.0.0 --token
+                                    for the whole network, below a link that nobody can guess
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="httpuv-kernel",
+        description="Serve a directory or a file to browsers. Files changed meanwhile are never "
+        "stale, and ranges let videos and data viewers seek.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("dir", nargs="?", default=".", metavar="DIR", help="directory or file (default: here)")
+    add("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    add(
+        "--port",
+        type=int,
+        help=f"port, 0 for any free one (default: {DEFAULT_PORT}, or a random one if it is taken)",
+    )
+    add("--no-listing", action="store_true", help="no page for a directory without index.html")
+    add("--cors", action="store_true", help="let pages of any origin read the files")
+    add("--spa", action="store_true", help="answer unknown pages with index.html")
+    add("--hidden", action="store_true", help="serve names that begin with a dot, too")
+    add(
+        "--header",
+        action="append",
+        default=[],
+        metavar="'NAME: VALUE'",
+        help="a header to add to each response; may be given again",
+    )
+    add("--token", action="store_true", help="serve below a path that nobody can guess")
+    add("--open", action="store_true", help="open it in a web browser")
+    add("--quiet", action="store_true", help="print no banner and no line for each request")
+    add("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until Ctrl-C; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    headers = []
+    for text in options.header:
+        name, colon, value = text.partition(":")
+        if not colon:
+            parser.error(f"--header is 'NAME: VALUE', not {text!r}")
+        headers.append((name.strip(), value.strip()))
+    try:
+        server = _start(options, headers)
+    except HttpuvError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    if not options.quiet:
+        _banner(server, options.dir)
+    if options.open:
+        webbrowser.open(server.url)
+    try:
+        with server:
+            service(0)
+    except KeyboardInterrupt:
+        if not options.quiet:
+            print("\nstopped", file=sys.stderr)
+    return 0
+
+
+def _start(options: argparse.Namespace, headers: list[tuple[str, str]]) -> WebServer:
+    app = directory_app(
+        options.dir,
+        headers=headers,
+        listing=not options.no_listing,
+        cors=options.cors,
+        spa=options.spa,
+        hidden=options.hidden,
+    )
+    more = {"quiet": options.quiet, "token": options.token, "access_log": not options.quiet}
+    if not options.quiet:
+        _log_to_terminal()
+    if options.port is None:
+        return start_at_default_port(options.host, app, **more)
+    return start_server(options.host, options.port, app, **more)
+
+
+def _log_to_terminal() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("httpuv_kernel")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def _banner(server: WebServer, directory: str) -> None:
+    print(f"Serving {os.path.abspath(directory)}", file=sys.stderr)
+    path = server.url.split("/", 3)[3]
+    urls = [server.url]
+    if any(is_wildcard(address) for address, _ in resolve(server.host, server.port)):
+        urls += [f"http://{host}:{server.port}/{path}" for host in _network_addresses()]
+    for url in urls:
+        print(f"  {url}", file=sys.stderr)
+    print("Press Ctrl-C to stop", file=sys.stderr, flush=True)
+
+
+def _network_addresses() -> list[str]:
+    """This machine's IPv4 addresses that others may reach."""
+    try:
+        found = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+    except OSError:
+        return []
+    addresses = dict.fromkeys(str(entry[4][0]) for entry in found)
+    return [address for address in addresses if not address.startswith("127.")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
