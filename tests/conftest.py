@@ -35,9 +35,7 @@ def _nothing_is_left() -> Iterator[None]:
 @pytest.fixture
 def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timeouts are looked at every 20 ms instead of every second."""
-    monkeypatch.setattr(
-        runtime, "NetworkThread", functools.partial(NetworkThread, heartbeat=0.02)
-    )
+    monkeypatch.setattr(runtime, "NetworkThread", functools.partial(NetworkThread, heartbeat=0.02))
 
 
 @pytest.fixture

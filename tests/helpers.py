@@ -131,7 +131,9 @@ class Closed(ConnectionError):
 class Client:
     """A connection that says and hears bytes."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1", *, receive_buffer: int = 0, timeout: float = 10) -> None:
+    def __init__(
+        self, port: int, host: str = "127.0.0.1", *, receive_buffer: int = 0, timeout: float = 10
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer:
@@ -284,6 +286,11 @@ class Deliveries:
             self._changed.wait_for(lambda: self._counts[port] >= count or port in self._gone, 10)
             return self._counts[port] >= count
 
+    def wait_end(self, port: int) -> None:
+        """Return when the server knows that this client has left."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: port in self._gone, 10)
+
 
 @contextmanager
 def watched_deliveries() -> Iterator[Deliveries]:
@@ -303,8 +310,8 @@ def watched_deliveries() -> Iterator[Deliveries]:
             deliveries.add(port(self), len(data))
 
     def connection_lost(self: Connection, error: Exception | None) -> None:
-        deliveries.end(port(self))
         lost(self, error)
+        deliveries.end(port(self))
 
     def close(self: Connection) -> None:
         closed(self)

@@ -85,9 +85,7 @@ ANSWERED = [
     closed("1.0, a stream", request(target="/stream", version="HTTP/1.0"), "one two "),
     closed(
         "1.0 keep-alive, a stream",
-        request(
-            target="/stream", version="HTTP/1.0", headers=[("Connection", "keep-alive")]
-        ),
+        request(target="/stream", version="HTTP/1.0", headers=[("Connection", "keep-alive")]),
         "one two ",
     ),
     answered("stream", request(target="/stream"), "one two "),
@@ -159,31 +157,49 @@ ANSWERED = [
     answered("content-length 003", length("003"), "POST / abc"),
     answered("content-length with spaces", length(" \t3 \t"), "POST / abc"),
     answered("neither length nor chunks", POST + b"\r\n", "POST /"),
-    answered("a body like a request", request("POST", body=OK + b"\r\n"), "POST / " + (
-        "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")),
+    answered(
+        "a body like a request",
+        request("POST", body=OK + b"\r\n"),
+        "POST / " + ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ),
     answered("chunks", request("POST", body=[b"a", b"bc", b"d" * 30]), "POST / abc" + "d" * 30),
     answered("no chunks", request("POST", body=[]), "POST /"),
-    answered("chunk size in capitals", CHUNKED + b"A\r\n0123456789\r\n0\r\n\r\n",
-             "POST / 0123456789"),
+    answered(
+        "chunk size in capitals", CHUNKED + b"A\r\n0123456789\r\n0\r\n\r\n", "POST / 0123456789"
+    ),
     answered("chunk size with zeros", CHUNKED + b"0003\r\nabc\r\n000\r\n\r\n", "POST / abc"),
     answered("chunk extension", CHUNKED + b"3;a=b\r\nabc\r\n0;c\r\n\r\n", "POST / abc"),
     answered("quoted extension", CHUNKED + b'3;a="b;c"\r\nabc\r\n0\r\n\r\n', "POST / abc"),
     answered("trailers", CHUNKED + b"3\r\nabc\r\n0\r\nX-A: b\r\nX-C: d\r\n\r\n", "POST / abc"),
-    answered("trailers change nothing", CHUNKED + b"3\r\nabc\r\n0\r\nHost: b\r\n\r\n" + request(),
-             "POST / abc", "GET /"),
+    answered(
+        "trailers change nothing",
+        CHUNKED + b"3\r\nabc\r\n0\r\nHost: b\r\n\r\n" + request(),
+        "POST / abc",
+        "GET /",
+    ),
     answered("Chunked", coding("Chunked"), "POST /"),
     # Expect
-    answered("100-continue", request("POST", headers=[("Expect", "100-continue")], body=b"abc"),
-             "POST / abc"),
-    answered("100-Continue", request("POST", headers=[("Expect", "100-Continue")], body=b"abc"),
-             "POST / abc"),
-    answered("100-continue, chunks",
-             request("POST", headers=[("Expect", "100-continue")], body=[b"abc"]), "POST / abc"),
-    answered("100-continue without a body", request(headers=[("Expect", "100-continue")]),
-             "GET /"),
-    closed("100-continue in 1.0",
-           request("POST", "/", [("Expect", "100-continue")], b"abc", version="HTTP/1.0"),
-           "POST / abc"),
+    answered(
+        "100-continue",
+        request("POST", headers=[("Expect", "100-continue")], body=b"abc"),
+        "POST / abc",
+    ),
+    answered(
+        "100-Continue",
+        request("POST", headers=[("Expect", "100-Continue")], body=b"abc"),
+        "POST / abc",
+    ),
+    answered(
+        "100-continue, chunks",
+        request("POST", headers=[("Expect", "100-continue")], body=[b"abc"]),
+        "POST / abc",
+    ),
+    answered("100-continue without a body", request(headers=[("Expect", "100-continue")]), "GET /"),
+    closed(
+        "100-continue in 1.0",
+        request("POST", "/", [("Expect", "100-continue")], b"abc", version="HTTP/1.0"),
+        "POST / abc",
+    ),
     # Targets, RFC 9112 section 3.2
     answered("absolute", request(target="http://localhost/a?b"), "GET /a?b"),
     answered("absolute, https", request(target="https://localhost/a"), "GET /a"),
@@ -191,8 +207,11 @@ ANSWERED = [
     answered("absolute without a path", request(target="http://localhost"), "GET /"),
     answered("absolute with a query only", request(target="http://localhost?b"), "GET /?b"),
     answered("absolute with a port", request(target="http://127.0.0.1:8000/a"), "GET /a"),
-    answered("absolute replaces Host", request(target="http://localhost/a", host="evil.example"),
-             "GET /a"),
+    answered(
+        "absolute replaces Host",
+        request(target="http://localhost/a", host="evil.example"),
+        "GET /a",
+    ),
     answered("a file by absolute target", request(target="http://localhost/file/a.txt"), "a file"),
     answered("OPTIONS *", request("OPTIONS", "*"), "OPTIONS *"),
     # Host
@@ -257,7 +276,15 @@ REFUSED = [
     refused("the same host twice", OK + b"Host: localhost\r\n\r\n"),
     *(
         refused(f"host {value!r}", host(value))
-        for value in ("", "a b", "localhost:x", "me@localhost", "localhost/", "[::1", "localhost:1:2")
+        for value in (
+            "",
+            "a b",
+            "localhost:x",
+            "me@localhost",
+            "localhost/",
+            "[::1",
+            "localhost:1:2",
+        )
     ),
     *(
         refused(f"host {value}", host(value), 403)

@@ -252,7 +252,9 @@ def test_service_async_returns_after_a_callback(kernel: Kernel) -> None:
 
 def test_service_async_returns_after_its_time(kernel: Kernel) -> None:
     kernel.serve(HELLO)
-    kernel.run("begun = time.monotonic()\nawait service_async(100)\ntook = time.monotonic() - begun")
+    kernel.run(
+        "begun = time.monotonic()\nawait service_async(100)\ntook = time.monotonic() - begun"
+    )
     assert 0.1 <= kernel.value("took") < 2
 
 
@@ -330,7 +332,9 @@ def test_a_generator_streams(kernel: Kernel, kind: str) -> None:
     assert answer.headers["transfer-encoding"] == "chunked"
 
 
-@pytest.mark.parametrize(("kind", "pause"), [("def", "pass"), ("async def", "await asyncio.sleep(0)")])
+@pytest.mark.parametrize(
+    ("kind", "pause"), [("def", "pass"), ("async def", "await asyncio.sleep(0)")]
+)
 def test_a_generator_is_closed_when_the_client_leaves(
     kernel: Kernel, kind: str, pause: str
 ) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 from helpers import wait_until
-from kernels import Cell, Kernel, ask, get, kernel_fixtures
+from kernels import Kernel, ask, get, kernel_fixtures
 
 pytestmark = pytest.mark.kernel
 
@@ -230,16 +230,21 @@ def test_a_cell_that_waits_stops(kernel: Kernel, wait: str, by: str) -> None:
 
 
 def test_the_interrupt_of_a_waiting_cell_loses_no_request(kernel: Kernel) -> None:
-    port = kernel.serve("ran = []\ndef app(request):\n    ran.append(request.path)\n    return {}").port
-    paths = []
+    code = "ran = []\ndef app(request):\n    ran.append(request.path)\n    return {}"
+    port = kernel.serve(code).port
+    answered = []
     for n in range(10):
         cell = kernel.begin("service(0)")
-        paths += [f"/{n}/{m}" for m in range(4)]
-        answers = [ask(port, path) for path in paths[-4:]]
+        answers = {f"/{n}/{m}": ask(port, f"/{n}/{m}") for m in range(4)}
         kernel.interrupt()
         assert cell.wait().reply["ename"] == "KeyboardInterrupt"
-        assert [answer.result(10).status for answer in answers] == [200] * 4
-    assert sorted(kernel.value("ran")) == sorted(paths)
+        status = {path: answer.result(10).status for path, answer in answers.items()}
+        # The interrupt may come while a handler runs; no other request may suffer.
+        assert sorted(status.values())[:3] == [200] * 3
+        answered += [path for path in status if status[path] == 200]
+    ran = kernel.value("ran")
+    assert len(ran) == len(set(ran))
+    assert set(answered) <= set(ran)
     assert_serves_on(kernel, port)
 
 
@@ -296,8 +301,8 @@ class Storm:
             body = response.read()
             assert number not in self.status
             self.status[number] = response.status
-            # A second answer to an earlier request would be read as this one's.
-            assert body == (b"%d" % number if response.status == 200 else body)
+            if response.status == 200:  # else a second answer to an earlier one may be read here
+                assert body == b"%d" % number
         connection.close()
 
     @contextmanager
@@ -343,24 +348,21 @@ def test_a_storm_over_an_idle_kernel(own_kernel: Kernel) -> None:
     assert_quiet(own_kernel, port)
 
 
-# SIGINT does in the loop what it does in a cell, but reaches service() only: in ipykernel's own
-# lines around a cell it would end the kernel, with or without a server.
+# The nesting is for an interrupt of the lines that take note of one.
 SERVICE_LOOP = """
-from itertools import count
 interrupted = 0
-print("serving", flush=True)
-for passes in count():
-    try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def serve():
+    while not over:
+        service(20)
+def persist(function):
+    global interrupted
+    while True:
         try:
-            service(20)
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except KeyboardInterrupt:
-        interrupted += 1
-    if over:
-        break
-print("over", flush=True)
+            return function()
+        except KeyboardInterrupt:
+            interrupted += 1
+print("serving", flush=True)
+persist(lambda: persist(lambda: persist(serve)))
 """
 
 
@@ -379,7 +381,7 @@ def test_a_storm_over_a_cell_in_service(own_kernel: Kernel) -> None:
     """
     port = own_kernel.serve(code).port
     storm = Storm(own_kernel, port)
-    cell = own_kernel.begin("signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + SERVICE_LOOP)
+    cell = own_kernel.begin(SERVICE_LOOP)
     cell.wait_output("serving")
     with storm.blowing():
         wait_until(lambda: len(storm.status) > 20)
@@ -398,7 +400,7 @@ def assert_quiet(kernel: Kernel, port: int) -> None:
     """After a storm: all as before it."""
     wait_until(lambda: kernel.ignores_sigint)
     assert get(port, "/1000000").status == 200
-    cell: Cell = kernel.begin("while True: pass")
+    cell = kernel.begin("while True: pass")
     kernel.interrupt()
     assert cell.wait(5).reply["ename"] == "KeyboardInterrupt"
     assert "Traceback" not in kernel.log

@@ -8,11 +8,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from ..fields import ResponseHead, status_line
-from .exchange import PIECE_BYTES, BodySource
 from .files import OpenedFile
+from .sources import PIECE_BYTES, BodySource, FileHandle, FileSource
 
 __all__ = ["ranges_answer"]
 
@@ -37,8 +36,7 @@ def ranges_answer(
     if opened.file.body is not None:
         return partial, opened.file.body[first:end], None
     assert opened.handle is not None
-    opened.handle.seek(first)
-    return partial, b"", BodySource(opened.handle, end - first)
+    return partial, b"", FileSource(opened.handle, end - first, first=first)
 
 
 def _multipart_answer(
@@ -76,19 +74,19 @@ def _changed(head: ResponseHead, status: int, block: bytes) -> ResponseHead:
 
 
 class _RangesSource(BodySource):
-    """The parts of a multipart body, read piece by piece."""
+    """The parts of a multipart body."""
 
     __slots__ = ("_handle", "_pieces")
 
     def __init__(
         self,
-        handle: BinaryIO,
+        handle: FileHandle,
         separators: list[bytes],
         ranges: list[tuple[int, int]],
         tail: bytes,
     ) -> None:
-        length = sum(map(len, separators)) + sum(end - first for first, end in ranges) + len(tail)
-        super().__init__(handle, length)
+        parts = sum(end - first for first, end in ranges)
+        super().__init__(sum(map(len, separators)) + parts + len(tail))
         self._handle = handle
         self._pieces = self._read_parts(separators, ranges, tail)
 
@@ -97,21 +95,20 @@ class _RangesSource(BodySource):
     ) -> Iterator[bytes]:
         for separator, (first, end) in zip(separators, ranges, strict=True):
             yield separator
-            self._handle.seek(first)
             while first < end:
-                piece = self._handle.read(min(PIECE_BYTES, end - first))
+                piece = self._handle.read(min(PIECE_BYTES, end - first), first)
                 if not piece:
                     return
                 first += len(piece)
                 yield piece
         yield tail
 
-    def send_to(self, fd: int) -> None:
-        """Not possible: there is text between the parts."""
-        raise OSError("a multipart body is sent piece by piece")
-
     def read(self) -> bytes:
-        """The next piece; b"" at the end, or when the file has shrunk."""
+        """The next piece."""
         piece = next(self._pieces, b"")
-        self._left -= len(piece)
+        self.left -= len(piece)
         return piece
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()

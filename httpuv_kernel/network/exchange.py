@@ -5,19 +5,15 @@ Network side.
 
 from __future__ import annotations
 
-import contextlib
-import os
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from ..fields import ResponseHead
 from ..messages import Fields, RequestBody, RequestHead
 from .body import BodyBuffer
 from .framing import BodyEncoder, RequestFacts, RequestRefused, accepts_gzip
+from .sources import BodySource
 
-__all__ = ["BodySource", "Exchange", "Reply", "ResponseStream"]
-
-# Bigger pieces gain nothing on loopback; smaller ones cost a turn of the loop each.
-PIECE_BYTES = 256 * 1024
+__all__ = ["Exchange", "Reply", "ResponseStream"]
 
 
 class Exchange:
@@ -50,6 +46,17 @@ class Exchange:
         self.complete = False
         self.refusal: RequestRefused | None = None
 
+    def copy(self) -> Exchange:
+        """The same whole request once more; it has no body."""
+        other = Exchange(self.fields)
+        other.method = self.method
+        other.version = self.version
+        other.http11 = self.http11
+        other.facts = self.facts
+        other.keep_alive = self.keep_alive
+        other.complete = True
+        return other
+
     def head(self, peer: tuple[str, str], local: tuple[str, str]) -> RequestHead:
         """The head as it crosses the bridge."""
         return (
@@ -77,51 +84,6 @@ class Exchange:
 
 
 _NO_FACTS = RequestFacts(b"", None, False, None, False, None)
-
-
-class BodySource:
-    """A readable body of known length that the connection sends piece by piece."""
-
-    __slots__ = ("_file", "_left", "_unlink")
-
-    def __init__(self, file: BinaryIO, length: int, *, unlink: str | None = None) -> None:
-        self._file = file
-        self._left = length
-        self._unlink = unlink
-
-    def read(self) -> bytes:
-        """The next piece; b"" at the end, or when the file has shrunk."""
-        piece = self._file.read(min(PIECE_BYTES, self._left))
-        self._left -= len(piece)
-        return piece
-
-    def send_to(self, fd: int) -> None:
-        """Have the system copy what the socket takes at once, without a way through Python.
-
-        Raises:
-            OSError: nothing was taken; the system cannot, or the socket takes no more.
-        """
-        position = self._file.tell()
-        sent = os.sendfile(fd, self._file.fileno(), position, self._left)
-        self._file.seek(position + sent)
-        self._left -= sent
-
-    @property
-    def left(self) -> int:
-        """Bytes not read yet."""
-        return self._left
-
-    @property
-    def exhausted(self) -> bool:
-        """All of it was read."""
-        return self._left == 0
-
-    def close(self) -> None:
-        """Close the file, and remove it when the app gave it away."""
-        self._file.close()
-        if self._unlink is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._unlink)
 
 
 class Reply(NamedTuple):

@@ -15,12 +15,12 @@ import stat
 import time
 import zlib
 from collections import OrderedDict
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from .conditional import Validators
-from .exchange import BodySource
 from .framing import GZIP_LEVEL
+from .sources import FileHandle, FileSource
 
 __all__ = [
     "FileCache",
@@ -134,7 +134,7 @@ class OpenedFile(NamedTuple):
     """A regular file, and the handle to read it by when its content is not kept."""
 
     file: RegularFile
-    handle: BinaryIO | None
+    handle: FileHandle | None
 
     def close(self) -> None:
         """Close the handle."""
@@ -142,34 +142,40 @@ class OpenedFile(NamedTuple):
             self.handle.close()
 
 
-def _open_regular(path: str) -> tuple[BinaryIO, os.stat_result]:
-    """Open without waiting and without side effects.
+def _open_regular(path: str) -> tuple[FileHandle, os.stat_result]:
+    """Open without waiting for a FIFO's other end.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):  # to open a device may do something already
-        raise FileNotFoundError(f"not a regular file: {path!r}")
     flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-    handle = os.open(path, flags | getattr(os, "O_BINARY", 0))
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise FileNotFoundError(f"not a regular file: {path!r}")
-        return os.fdopen(handle, "rb", buffering=0), status
-    except BaseException:
-        os.close(handle)
-        raise
+    handle = FileHandle(os.open(path, flags | getattr(os, "O_BINARY", 0)))
+    status = os.fstat(handle.fd)
+    if not stat.S_ISREG(status.st_mode):
+        handle.close()
+        raise FileNotFoundError(f"not a regular file: {path!r}")
+    return handle, status
 
 
-def open_file(path: str, *, unlink: bool = False) -> BodySource:
+def _open_if_regular(path: str) -> tuple[FileHandle, os.stat_result]:
+    """The same for a path that is not known to name a regular file: opening a device may act on it.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise FileNotFoundError(f"not a regular file: {path!r}")
+    return _open_regular(path)
+
+
+def open_file(path: str, *, unlink: bool = False) -> FileSource:
     """A file of the app's, to be sent whole.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
     """
-    handle, status = _open_regular(path)
-    return BodySource(handle, status.st_size, unlink=path if unlink else None)
+    handle, status = _open_if_regular(path)
+    return FileSource(handle, status.st_size, unlink=path if unlink else None)
 
 
 def is_inside(path: str, root: str) -> bool:
@@ -188,10 +194,10 @@ def real_path_allowed(root: str, segments: list[str], follow_symlinks: object) -
     return real if real == os.path.join(real_root, *segments) else None
 
 
-def _opened_path(handle: BinaryIO, path: str) -> str:
+def _opened_path(handle: FileHandle, path: str) -> str:
     """The path of the file that was opened; what a link was exchanged for meanwhile shows here."""
     try:
-        return os.readlink(f"/proc/self/fd/{handle.fileno()}")
+        return os.readlink(f"/proc/self/fd/{handle.fd}")
     except OSError:  # not Linux
         return os.path.realpath(path)
 
@@ -234,7 +240,7 @@ class FileCache:
             real = real_path_allowed(root, segments, follow_symlinks)
             if real is None:
                 return None
-            handle, status = _open_regular(real)
+            handle, status = _open_if_regular(real)
         except (OSError, ValueError):
             return None
         try:
@@ -245,7 +251,9 @@ class FileCache:
         handle.close()
         return None
 
-    def _look_at(self, key: str, real: str, handle: BinaryIO, status: os.stat_result) -> OpenedFile:
+    def _look_at(
+        self, key: str, real: str, handle: FileHandle, status: os.stat_result
+    ) -> OpenedFile:
         signature = _signature(status)
         size = signature.size
         before = self._known.get(key)
@@ -256,7 +264,7 @@ class FileCache:
         )
         body = checksum = None
         if size <= KEPT_FILE_BYTES or (checked and size <= _CHECKSUM_BYTES):
-            body = handle.read(size + 1)
+            body = handle.read(size + 1, 0)
             if len(body) != size:  # it is being written: as it is now
                 signature = signature._replace(size=len(body))
                 unsettled = checked = True

@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._reader = RequestReader(self, listener.limits, listener.gate)
+        self._reader = RequestReader(self, listener.limits, listener.gate, listener.known_requests)
         self._queue: deque[Exchange] = deque()
         self._answering = Answering.NOTHING
         self._advancing = False
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
         if self._queue and self._queue[0].id:
             self._listener.forget(self._queue[0].id)
             self._listener.bridge.post((GONE, self._queue[0].id))
-        self._writer.close_stream()
+        self._writer.close()
         self._drop_requests()
         self._listener.dismiss(self)
 

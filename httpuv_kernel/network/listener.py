@@ -17,6 +17,7 @@ from tornado.netutil import bind_sockets
 from ..bridge import Bridge
 from ..messages import Limits, Settings
 from ..static_paths import StaticTable
+from .exchange import Exchange
 from .gate import Gate
 from .http1 import Connection
 from .static import StaticSite
@@ -48,6 +49,7 @@ class Listener:
         self.limits = Limits(*settings.limits)
         self.gate = Gate(settings.allowed_hosts, settings.token)
         self.access_log = settings.access_log
+        self.known_requests: dict[bytes, Exchange] = {}
         self.has_call = settings.has_call
         self.has_on_headers = settings.has_on_headers
         self.set_static_table(settings.static_table)

@@ -36,6 +36,9 @@ class Reading(Enum):
     __hash__ = object.__hash__  # Enum's own is a Python function, and the table is asked often
 
 
+_KNOWN_REQUESTS = 256
+_KNOWN_BYTES = 2048
+
 _NEXT: Final = {
     Reading.IDLE: frozenset({Reading.HEAD, Reading.DISCARD}),
     Reading.HEAD: frozenset({Reading.BODY, Reading.IDLE, Reading.DISCARD}),
@@ -72,17 +75,26 @@ class RequestReader:
         "_exchange",
         "_gate",
         "_head_fed",
+        "_known",
+        "_last",
         "_limits",
         "_parser",
         "_sink",
         "_target",
+        "_whole",
         "phase",
     )
 
-    def __init__(self, sink: RequestSink, limits: Limits, gate: Gate) -> None:
+    def __init__(
+        self, sink: RequestSink, limits: Limits, gate: Gate, known: dict[bytes, Exchange]
+    ) -> None:
+        """`known` is shared by the connections of a server: whole requests by their bytes."""
         self._sink = sink
         self._limits = limits
         self._gate = gate
+        self._known = known
+        self._whole = 0  # requests that ended in this chunk
+        self._last: Exchange | None = None  # the last of them, if it has no body
         self._parser = httptools.HttpRequestParser(self)
         self._exchange: Exchange | None = None
         self._target = b""
@@ -94,6 +106,19 @@ class RequestReader:
         """Parse a chunk. Returns what must be fed again once the requests in it are answered."""
         if self.phase is Reading.DISCARD:
             return b""
+        if self.phase is Reading.IDLE:
+            known = self._known.get(data)
+            if known is not None:
+                self._sink.request_read(known.copy())
+                return b""
+            self._whole = 0
+            rest = self._parse(data)
+            if self._whole == 1 and self.phase is Reading.IDLE and not rest:
+                self._remember(data)
+            return rest
+        return self._parse(data)
+
+    def _parse(self, data: bytes) -> bytes:
         self._chunk = len(data)
         if self.phase is Reading.HEAD:
             self._head_fed += len(data)
@@ -116,6 +141,15 @@ class RequestReader:
             if self.phase is Reading.HEAD and self._head_is_oversized():
                 self.refuse(self._oversized_head())
         return b""
+
+    def _remember(self, data: bytes) -> None:
+        """A chunk that is just one request: a client that sends it again is not parsed again."""
+        exchange = self._last
+        if exchange is None or len(data) > _KNOWN_BYTES or exchange.facts.upgrade is not None:
+            return
+        if len(self._known) >= _KNOWN_REQUESTS:
+            self._known.clear()
+        self._known[data] = exchange.copy()
 
     def discard(self) -> None:
         """Throw away whatever still comes."""
@@ -210,6 +244,8 @@ class RequestReader:
         announced = self.phase is Reading.BODY
         # Bytes after a request that asks to close are no request.
         self._enter(Reading.IDLE if exchange.keep_alive else Reading.DISCARD)
+        self._whole += 1
+        self._last = None if announced else exchange
         if announced:
             self._sink.body_read(exchange)
         else:

@@ -17,7 +17,7 @@ from ..media_types import is_compressible, media_type
 from ..static_paths import StaticRule, StaticTable
 from .byteranges import ranges_answer
 from .conditional import http_date, is_not_modified, precondition_fails, requested_ranges
-from .exchange import BodySource, Exchange, Reply
+from .exchange import Exchange, Reply
 from .files import (
     KEPT_FILE_BYTES,
     FileCache,
@@ -29,6 +29,7 @@ from .files import (
 )
 from .framing import accepted_codings
 from .pages import accepts_html, error_reply, listing
+from .sources import FileSource
 
 __all__ = ["StaticSite"]
 
@@ -198,7 +199,7 @@ class StaticSite:
         if file.body is not None:
             return Reply(head, file.body)
         assert opened.handle is not None
-        return Reply(head, b"", BodySource(opened.handle, file.size))
+        return Reply(head, b"", FileSource(opened.handle, file.size))
 
     def _encoded(
         self, target: _Target, opened: OpenedFile, head: ResponseHead, exchange: Exchange
@@ -274,7 +275,7 @@ def _sibling_answer(
     if sibling.file.body is not None:
         return Reply(encoded, sibling.file.body)
     assert sibling.handle is not None
-    return Reply(encoded, b"", BodySource(sibling.handle, sibling.file.size))
+    return Reply(encoded, b"", FileSource(sibling.handle, sibling.file.size))
 
 
 def _is_preflight(exchange: Exchange) -> bool:

@@ -13,13 +13,13 @@ import logging
 import math
 import os
 import socket
-from io import BytesIO
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..messages import Limits
-from .exchange import BodySource, Exchange, ResponseStream
+from .exchange import Exchange, ResponseStream
 from .framing import BodyEncoder, date_line
+from .sources import BodySource, MemorySource
 
 if TYPE_CHECKING:
     from ..fields import ResponseHead
@@ -59,7 +59,17 @@ class ResponseSink(Protocol):
 class ResponseWriter:
     """Writes one connection's responses."""
 
-    __slots__ = ("_limits", "_loop", "_sink", "_stall", "_stream", "_transport", "paused", "status")
+    __slots__ = (
+        "_direct",
+        "_limits",
+        "_loop",
+        "_sink",
+        "_stall",
+        "_stream",
+        "_transport",
+        "paused",
+        "status",
+    )
 
     def __init__(
         self,
@@ -73,6 +83,7 @@ class ResponseWriter:
         self._limits = limits
         self._loop = loop
         self._stream: ResponseStream | None = None
+        self._direct: socket.socket | None = None
         self._stall = (math.inf, 0)  # when the client must have taken something, bytes left then
         self.paused = False
         self.status = 0
@@ -94,7 +105,7 @@ class ResponseWriter:
             block += b"Vary: Accept-Encoding\r\n"
             gzip = exchange.wants_gzip()
         if gzip or source is not None:
-            source = source or BodySource(BytesIO(body), size)
+            source = source or MemorySource(body)
             self._begin(exchange, head, block, size, gzip=gzip, source=source)
             return
         keep = exchange.keep_alive and exchange.complete and not close
@@ -172,28 +183,35 @@ class ResponseWriter:
         """
         assert self._stream is not None
         encoder = self._stream.encoder
-        fd = self._descriptor()
-        if fd == -1 or not encoder.is_plain or self._transport.get_write_buffer_size():
+        if not encoder.is_plain or self._transport.get_write_buffer_size():
             return head
-        sock = socket.socket(fileno=fd)
+        sock = self._direct_socket()
+        if sock is None:
+            return head
         try:
             head = head[sock.send(head, _MSG_MORE) :]
-            before = source.left
             if not head:
-                source.send_to(fd)
+                before = source.left
+                source.send_to(sock.fileno())
                 encoder.skip(before - source.left)
         except OSError:  # it takes no more, or is broken, which the transport will see
             pass
-        finally:
-            sock.detach()
         return head
 
-    def _descriptor(self) -> int:
-        """The socket's descriptor where the system can send files to it, else -1."""
-        if not _CAN_SEND_FILES or self._transport.is_closing():
-            return -1
-        sock = self._transport.get_extra_info("socket")
-        return -1 if sock is None else int(sock.fileno())
+    def _direct_socket(self) -> socket.socket | None:
+        """The transport's socket where the system can send files to it."""
+        if self._direct is None and _CAN_SEND_FILES and not self._transport.is_closing():
+            owner = self._transport.get_extra_info("socket")
+            if owner is not None:
+                self._direct = socket.socket(fileno=owner.fileno())
+        return self._direct
+
+    def close(self) -> None:
+        """The connection is gone."""
+        self.close_stream()
+        if self._direct is not None:
+            self._direct.detach()  # the descriptor is the transport's
+            self._direct = None
 
     def _write(self, prefix: bytes, chunk: bytes, *, last: bool = False) -> bool:
         """Encode and write a piece; False when the response had to be cut."""
@@ -217,7 +235,7 @@ class ResponseWriter:
             return
         source = stream.source
         chunk = b""
-        if not stream.encoder.bodiless and not source.exhausted:
+        if not stream.encoder.bodiless and source.left:
             try:
                 chunk = source.read()
             except OSError as error:
@@ -226,7 +244,7 @@ class ResponseWriter:
             if not chunk:
                 self._cut(ValueError("the file became shorter while it was sent"))
                 return
-        last = source.exhausted or stream.encoder.bodiless
+        last = not source.left or stream.encoder.bodiless
         if not self._write(prefix, chunk, last=last):
             return
         if last:

@@ -1,0 +1,477 @@
+"""What an app sees of a request: Rook's environment, conveniences, and the body on disk."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from helpers import Client, Deliveries, Serving, configure, in_thread, request, watched_deliveries
+
+from httpuv_kernel import Request, run_now
+from httpuv_kernel import __version__ as version
+from httpuv_kernel.main.request import InputStream
+
+T = TypeVar("T")
+BOUNDARY = "----boundary"
+
+
+def made(
+    target: str = "/",
+    fields: Mapping[str, str] | list[tuple[str, str]] = (),  # type: ignore[assignment]
+    body: bytes | tuple[str, int] = b"",
+    method: str = "GET",
+) -> Request:
+    """A request as the bridge delivers it."""
+    pairs = fields.items() if isinstance(fields, Mapping) else fields
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in pairs]
+    peer, local = ("192.0.2.1", "50000"), ("127.0.0.1", "8000")
+    return Request((method, target.encode("latin-1"), "1.1", raw, peer, local), body)
+
+
+def seen(look: Callable[[Request], T], *args: Any, **kwargs: Any) -> T:
+    """What `look` finds in a request that came over the network."""
+    found: list[T] = []
+
+    def app(request: Request) -> dict[str, object]:
+        found.append(look(request))
+        return {}
+
+    assert Serving(app).ask(*args, **kwargs).status == 200
+    return found[0]
+
+
+# -- Rook's environment ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("REQUEST_METHOD", "POST"),
+        ("SCRIPT_NAME", ""),
+        ("PATH_INFO", "/a%20b/c"),
+        ("QUERY_STRING", "d=e%20f&g"),
+        ("SERVER_NAME", "127.0.0.1"),
+        ("REMOTE_ADDR", "127.0.0.1"),
+        ("CONTENT_TYPE", "text/x-test"),
+        ("CONTENT_LENGTH", "3"),
+        ("HTTP_HOST", "localhost"),
+        ("HTTP_X_SOME_NAME", "a value"),
+        ("rook.version", "1.1-0"),
+        ("rook.url_scheme", "http"),
+        ("httpuv.version", version),
+    ],
+)
+def test_a_key(key: str, value: str) -> None:
+    headers = [("Content-Type", "text/x-test"), ("X-Some-Name", "a value")]
+    target = "/a%20b/c?d=e%20f&g"
+    assert seen(lambda request: request[key], "POST", target, headers, b"abc") == value
+
+
+def test_ports() -> None:
+    ports: list[str] = []
+
+    def app(request: Request) -> dict[str, object]:
+        ports.extend((request["SERVER_PORT"], request["REMOTE_PORT"]))
+        return {}
+
+    serving = Serving(app)
+    with serving.connect() as client:
+        in_thread(client.send, request())
+        run_now(5)
+        assert ports == [str(serving.port), str(client.port)]
+
+
+def test_headers_have_any_case_and_are_read_only() -> None:
+    headers = made(fields={"X-Name": "value"}).headers
+    assert headers["X-Name"] == headers["x-name"] == headers["X-NAME"] == "value"
+    assert "x-NAME" in headers
+    assert "y" not in headers
+    assert isinstance(headers, Mapping)
+    with pytest.raises(TypeError):
+        headers["a"] = "b"  # type: ignore[index]
+
+
+def test_HEADERS_are_the_headers() -> None:
+    request = made(fields={"X-Name": "value"})
+    assert dict(request["HEADERS"]) == {"x-name": "value"}
+
+
+def test_repeated_headers_are_joined() -> None:
+    request = made(fields=[("Accept", "a"), ("Accept", "b")])
+    assert request["HTTP_ACCEPT"] == "a, b"
+    assert request.headers.get_all("ACCEPT") == ["a", "b"]
+
+
+def test_repeated_cookie_headers_are_joined_as_cookies() -> None:
+    assert made(fields=[("Cookie", "a=1"), ("Cookie", "b=2")])["HTTP_COOKIE"] == "a=1; b=2"
+
+
+def test_header_values_lose_nothing() -> None:
+    assert seen(lambda request: request.headers["x-a"], headers=[("X-A", "\xe4\xff")]) == "\xe4\xff"
+
+
+def test_it_is_a_read_only_mapping() -> None:
+    request = made(fields={"Content-Type": "a/b", "X-Name": "value"})
+    assert isinstance(request, Mapping)
+    assert set(request) == {
+        "REQUEST_METHOD",
+        "SCRIPT_NAME",
+        "PATH_INFO",
+        "QUERY_STRING",
+        "SERVER_NAME",
+        "SERVER_PORT",
+        "REMOTE_ADDR",
+        "REMOTE_PORT",
+        "CONTENT_TYPE",
+        "HTTP_X_NAME",
+        "HEADERS",
+        "rook.version",
+        "rook.url_scheme",
+        "rook.input",
+        "rook.errors",
+        "httpuv.version",
+    }
+    assert len(request) == len(list(request))
+    with pytest.raises(TypeError):
+        request["PATH_INFO"] = "/"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("key", ["CONTENT_TYPE", "CONTENT_LENGTH", "HTTP_X", "nothing"])
+def test_what_was_not_sent_is_not_there(key: str) -> None:
+    request = made()
+    assert key not in request
+    assert request.get(key) is None
+    with pytest.raises(KeyError):
+        request[key]
+
+
+def test_content_fields_have_no_http_names() -> None:
+    request = made(fields={"Content-Type": "a/b", "Content-Length": "0"})
+    assert "HTTP_CONTENT_TYPE" not in request
+    assert "HTTP_CONTENT_LENGTH" not in request
+
+
+def test_errors_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    errors = made()["rook.errors"]
+    errors.cat("a", 1, fill=True)
+    errors.write("b")
+    errors.flush()
+    assert capsys.readouterr().err == "a 1\nb"
+
+
+def test_repr_names_method_and_target() -> None:
+    assert repr(made("/a?b", method="PUT")) == "<Request PUT /a?b>"
+
+
+# -- the body as a file ----------------------------------------------------------------------------
+
+BODY = b"one\ntwo\r\nthree"
+
+
+@pytest.fixture(params=["memory", "disk"])
+def stream(request: pytest.FixtureRequest, tmp_path: Path) -> InputStream:
+    if request.param == "memory":
+        return InputStream(BODY)
+    (tmp_path / "body").write_bytes(BODY)
+    stream = InputStream((str(tmp_path / "body"), len(BODY)))
+    request.addfinalizer(stream.close)
+    return stream
+
+
+def test_read_gives_all(stream: InputStream) -> None:
+    assert stream.read() == BODY
+    assert stream.read() == b""
+
+
+def test_read_gives_some(stream: InputStream) -> None:
+    assert [stream.read(2), stream.read(3), stream.read(-1)] == [b"on", b"e\nt", BODY[5:]]
+
+
+def test_read_lines_gives_all_without_line_ends(stream: InputStream) -> None:
+    assert stream.read_lines() == [b"one", b"two", b"three"]
+    assert stream.read_lines() == []
+
+
+def test_read_lines_gives_some(stream: InputStream) -> None:
+    assert stream.read_lines(1) == [b"one"]
+    assert stream.read_lines(0) == []
+    assert stream.read_lines(5) == [b"two", b"three"]
+
+
+def test_rewind_begins_anew(stream: InputStream) -> None:
+    stream.read(5)
+    stream.rewind()
+    assert stream.read() == BODY
+
+
+def test_it_is_a_binary_file(stream: InputStream) -> None:
+    assert stream.readable()
+    assert stream.seekable()
+    assert not stream.writable()
+    assert io.TextIOWrapper(io.BufferedReader(stream), "ascii").read() == "one\ntwo\nthree"
+
+
+def test_it_is_iterated_by_line(stream: InputStream) -> None:
+    assert list(stream) == [b"one\n", b"two\r\n", b"three"]
+
+
+def test_its_length_is_the_body_s(stream: InputStream) -> None:
+    assert len(stream) == len(BODY)
+
+
+def test_rook_input_keeps_its_place() -> None:
+    def look(request: Request) -> list[bytes]:
+        return [request["rook.input"].read(1), request["rook.input"].read(1)]
+
+    assert seen(look, "POST", body=b"ab") == [b"a", b"b"]
+
+
+# -- conveniences ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/", "/"),
+        ("/a%20b", "/a b"),
+        ("/a+b", "/a+b"),
+        ("/%C3%A4", "/ä"),
+        ("/%ff", "/\N{REPLACEMENT CHARACTER}"),
+        ("/a%2Fb", "/a/b"),
+        ("/%zz%", "/%zz%"),
+        ("/a?b=/c", "/a"),
+    ],
+)
+def test_path_is_decoded(target: str, path: str) -> None:
+    assert made(target).path == path
+
+
+@pytest.mark.parametrize(
+    ("query", "parsed"),
+    [
+        ("", {}),
+        ("a=b", {"a": "b"}),
+        ("a=b&c=d%20e+f", {"a": "b", "c": "d e f"}),
+        ("a=1&a=2", {"a": "2"}),
+        ("a", {"a": ""}),
+        ("a=&b=", {"a": "", "b": ""}),
+        ("a=b=c", {"a": "b=c"}),
+        ("a=?", {"a": "?"}),
+        ("a;b", {"a;b": ""}),
+        ("%C3%A4=%C3%B6", {"ä": "ö"}),
+        ("&&", {}),
+    ],
+)
+def test_query_is_parsed(query: str, parsed: dict[str, str]) -> None:
+    assert made("/?" + query).query == parsed
+
+
+def test_query_lists_has_every_value() -> None:
+    assert made("/?a=1&b=2&a=3").query_lists == {"a": ["1", "3"], "b": ["2"]}
+
+
+def test_a_query_of_many_parameters_is_parsed() -> None:
+    assert len(made("/?" + "&".join(f"a{i}={i}" for i in range(5000))).query) == 5000
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "text"),
+    [
+        ("", "ä".encode(), "ä"),
+        ("text/plain", "ä".encode(), "ä"),
+        ("text/plain; charset=latin-1", b"\xe4", "ä"),
+        ('text/plain; a=b; Charset="ISO-8859-1"', b"\xe4", "ä"),
+        ("application/json", b"{}", "{}"),
+    ],
+)
+def test_text_is_decoded(content_type: str, body: bytes, text: str) -> None:
+    assert made(fields={"Content-Type": content_type}, body=body).text == text
+
+
+@pytest.mark.parametrize(
+    ("body", "value"), [(b'{"a": [1, null]}', {"a": [1, None]}), ('"ä"'.encode(), "ä"), (b"1", 1)]
+)
+def test_json_is_parsed(body: bytes, value: object) -> None:
+    assert made(body=body).json() == value
+
+
+def test_json_that_is_none() -> None:
+    with pytest.raises(ValueError, match="Expecting"):
+        made(body=b"{a").json()
+
+
+def test_an_urlencoded_form() -> None:
+    fields = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+    request = made(fields=fields, body=b"a=1&b=%C3%A4+c&a=2&d=")
+    assert request.form() == {"a": "2", "b": "ä c", "d": ""}
+
+
+def multipart(*parts: str) -> Request:
+    text = "".join(f"--{BOUNDARY}\r\n{part}\r\n" for part in parts) + f"--{BOUNDARY}--\r\n"
+    fields = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    return made(fields=fields, body=text.encode())
+
+
+def test_a_multipart_form() -> None:
+    request = multipart(
+        'Content-Disposition: form-data; name="a"\r\n\r\nä',
+        'Content-Disposition: form-data; name="b"; filename="c.txt"\r\n'
+        "Content-Type: text/x-c\r\n\r\nline\r\nline",
+        'Content-Disposition: form-data; name="b"; filename="d.txt"\r\n\r\nd',
+    )
+    assert request.form() == {"a": "ä"}
+    first, second = request.files()["b"]
+    assert (first.filename, first.content_type, first.body) == (
+        "c.txt",
+        "text/x-c",
+        b"line\r\nline",
+    )
+    assert (second.filename, second.body) == ("d.txt", b"d")
+
+
+@pytest.mark.parametrize("content_type", ["", "application/json", "multipart/form-data"])
+def test_a_body_that_is_no_form(content_type: str) -> None:
+    with pytest.raises(ValueError, match="form"):
+        made(fields={"Content-Type": content_type}, body=b"{}").form()
+
+
+@pytest.mark.parametrize(
+    ("header", "cookies"),
+    [
+        ("", {}),
+        ("a=b", {"a": "b"}),
+        ("a=b; c=d", {"a": "b", "c": "d"}),
+        ("a=b;c=d", {"a": "b", "c": "d"}),
+        ('a="b c"', {"a": "b c"}),
+        ("a=b=c", {"a": "b=c"}),
+        ("bad name=1; a=b", {"a": "b"}),
+        ("{json}=1; a=b", {"a": "b"}),
+        ("a=1; a=2", {"a": "2"}),
+    ],
+)
+def test_cookies(header: str, cookies: dict[str, str]) -> None:
+    found = made(fields={"Cookie": header}).cookies
+    assert {name: found.get(name) for name in cookies} == cookies
+
+
+# -- bodies on disk --------------------------------------------------------------------------------
+
+LARGE = bytes(range(256)) * 5000
+
+
+def on_disk(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+@pytest.mark.parametrize("pieces", [None, 7], ids=["length", "chunks"])
+def test_a_large_body_arrives_whole(body_directory: Path, pieces: int | None) -> None:
+    body = LARGE if pieces is None else [LARGE[i::pieces] for i in range(pieces)]
+    sent = LARGE if pieces is None else b"".join(body)  # type: ignore[arg-type]
+    assert seen(lambda request: request.body, "POST", body=body) == sent
+
+
+def test_a_large_body_is_on_disk_until_the_response(body_directory: Path) -> None:
+    assert len(seen(lambda _: on_disk(body_directory), "POST", body=LARGE)) == 1
+    assert on_disk(body_directory) == []
+
+
+def test_a_body_of_one_mib_is_in_memory(body_directory: Path) -> None:
+    assert seen(lambda _: on_disk(body_directory), "POST", body=bytes(1024 * 1024)) == []
+
+
+def test_a_large_body_is_read_by_lines(body_directory: Path) -> None:
+    lines = [b"line %d" % i for i in range(200_000)]
+    assert seen(lambda r: r["rook.input"].read_lines(), "POST", body=b"\n".join(lines)) == lines
+
+
+def test_a_large_body_has_gone_after_an_error(
+    body_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app(request: Request) -> None:
+        request["rook.input"].read(1)
+        raise ValueError("unread")
+
+    assert Serving(app).ask("POST", body=LARGE).status == 500
+    assert on_disk(body_directory) == []
+
+
+def test_a_large_body_lasts_as_long_as_its_coroutine(body_directory: Path) -> None:
+    async def app(request: Request) -> dict[str, object]:
+        assert len(on_disk(body_directory)) == 1
+        return {"body": str(len(request.body))}
+
+    assert Serving(app).ask("POST", body=LARGE).text == str(len(LARGE))
+    assert on_disk(body_directory) == []
+
+
+@pytest.mark.parametrize("when", ["while it sends", "while it waits"])
+def test_a_large_body_has_gone_when_the_client_left(body_directory: Path, when: str) -> None:
+    with watched_deliveries() as deliveries:
+        leave_with_a_body(deliveries, LARGE if when == "while it waits" else LARGE[:-1])
+        assert on_disk(body_directory) == []
+
+
+def leave_with_a_body(deliveries: Deliveries, body: bytes) -> None:
+    """Send it to a server that expects all of LARGE, and leave."""
+    serving = Serving(lambda _: {})
+    head = request("POST", headers=[("Content-Length", len(LARGE))])
+
+    def client(connection: Client) -> None:
+        connection.send(head + body)
+        deliveries.wait(connection.port, len(head + body))
+
+    with serving.connect() as connection:
+        port = connection.port
+        in_thread(client, connection)
+    in_thread(deliveries.wait_end, port)
+    run_now()
+
+
+def test_a_large_body_has_gone_when_its_server_stops(body_directory: Path) -> None:
+    with watched_deliveries() as deliveries:
+        serving = Serving(lambda _: {})
+        whole = request("POST", body=LARGE)
+        with serving.connect() as client:
+            in_thread(client.send, whole)
+            in_thread(deliveries.wait, client.port, len(whole))
+            assert len(on_disk(body_directory)) == 1
+            serving.server.stop()
+            assert client.is_closed()
+    assert on_disk(body_directory) == []
+
+
+def test_from_which_size_bodies_are_on_disk_can_be_set(body_directory: Path) -> None:
+    configure(spool_bytes=10)
+    assert len(seen(lambda _: on_disk(body_directory), "POST", body=b"eleven bytes")) == 1
+
+
+def test_no_room_for_a_body_is_a_507(body_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body_directory.rmdir()
+    reply = Serving(lambda _: {}).ask("POST", body=LARGE)
+    assert reply.status == 507
+    assert re.search("room", reply.text)
+
+
+def test_a_body_may_be_read_twice(body_directory: Path) -> None:
+    def look(request: Request) -> bool:
+        return request.body == request["rook.input"].read() == LARGE
+
+    assert seen(look, "POST", body=LARGE)
+
+
+def test_unread_files_are_closed(body_directory: Path) -> None:
+    """A file that stays open would be a ResourceWarning, which is an error in these tests."""
+    kept: list[Request] = []
+
+    def app(request: Request) -> dict[str, object]:
+        request["rook.input"].read(1)
+        kept.append(request)
+        return {}
+
+    Serving(app).ask("POST", body=LARGE)
+    assert kept[0].input.closed
