@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urldefrag, urljoin, urlsplit
@@ -40,8 +41,8 @@ class ThisPython(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        command.append("--log-level=ERROR")  # what it warns of concerns kernels on a network
-        return KernelSpec(argv=command, display_name=kernel_name, language="python")
+        quiet = "--log-level=ERROR"  # what it warns of concerns kernels on a network
+        return KernelSpec(argv=[*command, quiet], display_name=kernel_name, language="python")
 
 
 @contextmanager
@@ -65,24 +66,18 @@ def running_kernel() -> Iterator[BlockingKernelClient]:
 
 
 def run(client: BlockingKernelClient, code: str, **options: Any) -> dict[str, Any]:
-    """Execute code; the content of the kernel's reply.
-
-    Raises:
-        DemoError: the code raised, or did not come to an end; the text has all of its output.
-    """
+    """Execute code; the kernel's reply. DemoError, with all output, when it raised or hung."""
     output: list[str] = []
 
     def collect(message: dict[str, Any]) -> None:
         content = message["content"]
         output.extend(content.get("traceback", [content.get("text", "")]))
 
+    options |= {"allow_stdin": False, "timeout": SECONDS, "output_hook": collect}
     try:
-        reply = client.execute_interactive(
-            code, allow_stdin=False, timeout=SECONDS, output_hook=collect, **options
-        )
+        content: dict[str, Any] = client.execute_interactive(code, **options)["content"]
     except TimeoutError as error:
         raise DemoError("\n".join([*output, f"the kernel does not answer: {error}"])) from None
-    content: dict[str, Any] = reply["content"]
     if content["status"] != "ok":
         raise DemoError("\n".join(output))
     return content
@@ -90,8 +85,8 @@ def run(client: BlockingKernelClient, code: str, **options: Any) -> dict[str, An
 
 def run_notebook(client: BlockingKernelClient) -> None:
     """Execute the notebook cell by cell, and say so."""
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    document = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    cells = [cell for cell in document["cells"] if cell["cell_type"] == "code"]
     for number, cell in enumerate(cells, 1):
         start = time.monotonic()
         print(f"  {number:>2}/{len(cells)}  {cell['id']:<16}", end="", flush=True)
@@ -102,17 +97,17 @@ def run_notebook(client: BlockingKernelClient) -> None:
         print(f"{time.monotonic() - start:6.1f} s", flush=True)
 
 
-def served(client: BlockingKernelClient) -> list[list[str]]:
-    """Of each server of the kernel, oldest first: its URL for a browser, and from this machine."""
+def served(client: BlockingKernelClient) -> dict[str, str]:
+    """Of each server of the kernel, oldest first: its URL for a browser → from this machine."""
     question = (
-        "__import__('json').dumps([(server.url, f'http://127.0.0.1:{server.port}/')"
-        " for server in __import__('httpuv_kernel').list_servers()])"
+        "__import__('json').dumps({server.url: f'http://127.0.0.1:{server.port}/'"
+        " for server in __import__('httpuv_kernel').list_servers()})"
     )
     reply = run(client, "", silent=True, user_expressions={"servers": question})
     answer = reply["user_expressions"]["servers"]
     if answer["status"] != "ok":
         raise DemoError(f"the kernel does not list its servers: {answer['evalue']}")
-    servers: list[list[str]] = json.loads(ast.literal_eval(answer["data"]["text/plain"]))
+    servers: dict[str, str] = json.loads(ast.literal_eval(answer["data"]["text/plain"]))
     return servers
 
 
@@ -136,8 +131,7 @@ class Page(HTMLParser):
 def check(root: str) -> tuple[str, set[str]]:
     """Follow a server's links from its root; its title, and the kinds of file that were found.
 
-    Raises:
-        DemoError: a page does not answer, or has the wrong media type.
+    DemoError names a page that does not answer, or has the wrong media type.
     """
     opener = build_opener(ProxyHandler({}))  # whatever proxy is set: it is not for this machine
     title, kinds, waiting, seen = "", set(), [root], {root}
@@ -146,7 +140,7 @@ def check(root: str) -> tuple[str, set[str]]:
         try:
             with opener.open(url, timeout=SECONDS) as response:
                 media_type, content = response.headers.get_content_type(), response.read()
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             raise DemoError(f"{url} does not answer: {error}") from None
         kind = PurePosixPath(urlsplit(url).path).suffix or ".html"
         if media_type != MEDIA_TYPES.get(kind, media_type):
@@ -155,8 +149,8 @@ def check(root: str) -> tuple[str, set[str]]:
         if media_type == "text/html":
             page = Page(content.decode())
             title = title or page.title
-            links = {urldefrag(urljoin(url, link)).url for link in page.links}
-            waiting += sorted(link for link in links - seen if link.startswith(root))
+            links = {urldefrag(urljoin(url, link)).url for link in page.links} - seen
+            waiting += [link for link in links if link.startswith(root)]
             seen |= links
     return title, kinds
 
@@ -167,18 +161,16 @@ def demo(once: bool) -> None:
         print(f"Executing {NOTEBOOK.name} in a kernel of {sys.executable}", flush=True)
         run_notebook(client)
         servers = served(client)
-        checked = [check(local) for _, local in servers]
+        checked = [check(local) for local in servers.values()]
         if not checked or not checked[0][1].issuperset(MEDIA_TYPES):
-            raise DemoError(
-                f"the first server is not the whole report: {servers[:1]} {checked[:1]}"
-            )
+            raise DemoError(f"the first server is not the whole report: {checked}")
         print("\nEvery page and every file they link to answers:\n")
-        for (url, _), (title, _) in zip(servers, checked, strict=True):
+        for url, (title, _) in zip(servers, checked, strict=True):
             print(f"  {title:<28}{url}")
         if once:
             return
-        print("\nServing until Ctrl-C.", flush=True)
         try:
+            print("\nServing until Ctrl-C.", flush=True)
             while client.is_alive():
                 time.sleep(0.5)
             raise DemoError("the kernel has died")
@@ -190,12 +182,11 @@ def main() -> int:
     """Parse the command line and run; the exit status."""
     parser = argparse.ArgumentParser(description="Execute and serve the example notebook.")
     parser.add_argument("--once", action="store_true", help="check, and do not keep serving")
-    once = parser.parse_args().once
     # A shell starts background jobs with Ctrl-C ignored; a kill must not skip the kernel's end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        demo(once)
+        demo(parser.parse_args().once)
     except (DemoError, RuntimeError) as error:  # the second: the kernel does not even start
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
