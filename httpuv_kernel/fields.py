@@ -102,6 +102,8 @@ def encode_field(name: str, value: FieldValue) -> tuple[bytes, bytes]:
 
 def field_pairs(headers: HeaderInput) -> Iterator[tuple[str, FieldValue]]:
     """The app's headers one by one; a list as value repeats the field."""
+    if not hasattr(headers, "__iter__"):
+        raise TypeError(f"headers are a mapping or (name, value) pairs, not {headers!r}")
     items = headers.items() if isinstance(headers, Mapping) else headers
     for item in items:
         if not isinstance(item, (tuple, list)) or len(item) != 2:

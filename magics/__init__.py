@@ -18,7 +18,7 @@ def load(shell: Any) -> None:
     """Register the magics, and let the shell's configuration set `HTTPUV`."""
     from httpuv_kernel.config import HTTPUV
 
-    HTTPUV.instance(parent=shell)
+    HTTPUV.instance().update_config(shell.config)
     shell.register_magics(HttpuvMagics)
 
 

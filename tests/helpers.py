@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
-from httpuv_kernel import HTTPUV, WebServer, later, service, start_server
+from httpuv_kernel import HTTPUV, WebServer, later, run_now, service, start_server
 from httpuv_kernel.network.http1 import Connection
 
 T = TypeVar("T")
@@ -47,6 +47,12 @@ def serve_until(predicate: Callable[[], object], timeout: float = 10.0) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"still not so after {timeout:g} s: {predicate}")
         service(20)
+
+
+def run_until_idle(seconds: float = 0.3) -> None:
+    """Run callbacks until none came for so long."""
+    while run_now(seconds):
+        pass
 
 
 class Work(Generic[T]):

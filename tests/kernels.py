@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ _LAUNCH = ["-m", "ipykernel_launcher", "-f", "{connection_file}"]
 _KERNELS = ["newest", "ipykernel6"]
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
-# What every kernel begins with. With check_bridge every message between the two sides is marshalled.
+# What every kernel begins with; check_bridge marshals every message between the two sides.
 _SETUP = """
 import asyncio, logging, os, signal, sys, threading, time
 import httpuv_kernel
@@ -249,10 +250,8 @@ class Kernel:
 
     def _read(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            try:
+            with suppress(Empty):
                 self._published.append(self.client.iopub_channel.get_msg(timeout=0.05))
-            except Empty:
-                pass
 
     @property
     def all_published(self) -> list[dict[str, Any]]:

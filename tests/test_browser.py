@@ -45,8 +45,10 @@ def browser(shared_browser: Browser) -> Browser:
 @pytest.fixture(scope="module")
 def kernel(shared_browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """A kernel that has executed the notebook; after the browser, so that both skip at once."""
-    kernel = Kernel(sys.executable, tmp_path_factory.mktemp("kernel"))
+    directory = tmp_path_factory.mktemp("kernel")
+    kernel = Kernel(sys.executable, directory)
     try:
+        kernel.run(f"import tempfile; tempfile.tempdir = {str(directory)!r}")
         for cell in json.loads(NOTEBOOK.read_text())["cells"]:
             if cell["cell_type"] == "code":
                 kernel.run("".join(cell["source"]), timeout=60)

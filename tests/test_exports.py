@@ -80,14 +80,10 @@ def test_star_import() -> None:
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES, *ERRORS])
 def test_each_has_a_docstring(name: str) -> None:
-    value = getattr(httpuv_kernel, name)
-    assert value.__doc__
-    assert value.__doc__.strip()
-    assert (
-        value.__doc__ != getattr(super(value, value), "__doc__", None)
-        if inspect.isclass(value)
-        else True
-    )
+    text = getattr(httpuv_kernel, name).__doc__
+    assert text
+    assert text.strip()
+    assert not text.startswith(f"{name}(")  # what a dataclass writes by itself
 
 
 @pytest.mark.parametrize("name", CLASSES)

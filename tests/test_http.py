@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -498,7 +499,7 @@ def test_an_interrupt_ends_one_handler_and_service(
 
 def test_an_interrupt_while_service_waits_is_raised() -> None:
     Serving(hello)
-    later(lambda: threading.Thread(target=signal.raise_signal, args=(signal.SIGINT,)).start())
+    threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
         service(0)
 

@@ -204,6 +204,8 @@ def test_shutdown_with_a_coroutine_handler_under_way(own_kernel: Kernel) -> None
     wait_until(lambda: not own_kernel.is_alive, timeout=10)
     assert time.monotonic() - begun < 4
     assert is_free(port)
+    assert "Traceback" not in own_kernel.log
+    assert "destroyed" not in own_kernel.log
 
 
 def test_quit_in_a_cell(own_kernel: Kernel) -> None:

@@ -1,4 +1,4 @@
-"""Where the output of callbacks goes: to the cell that started them, or to the one that runs them."""
+"""Where output of callbacks goes: to the cell that started them, or to the one that runs them."""
 
 from __future__ import annotations
 

@@ -45,14 +45,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     assert {top.split("-")[0] for top in tops} == {"httpuv_kernel"}
     assert len(tops) == 2  # the package and its .dist-info
-    sources = {
-        str(path.relative_to(ROOT))
-        if top == "httpuv_kernel"
-        else f"httpuv_kernel/{path.relative_to(ROOT)}"
-        for top in ("httpuv_kernel", "magics", "static_assets")
-        for path in (ROOT / top).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    sources = set()
+    for folder in ("httpuv_kernel", "magics", "static_assets"):
+        inside = "" if folder == "httpuv_kernel" else "httpuv_kernel/"
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                sources.add(inside + path.relative_to(ROOT).as_posix())
     assert {name for name in names if name.startswith("httpuv_kernel/")} == sources
     assert "httpuv_kernel/py.typed" in names
     assert not [name for name in names if "tests" in name or name.endswith(".pyc")]
@@ -81,9 +79,10 @@ sys.path.insert(0, {str(tmp_path)!r})
 import httpuv_kernel, httpuv_kernel.magics, httpuv_kernel.static_assets
 for module in (httpuv_kernel, httpuv_kernel.magics, httpuv_kernel.static_assets):
     print(module.__file__)
-with httpuv_kernel.start_server("127.0.0.1", 0, {{"static_paths": {{"/": {str(tmp_path)!r}}}}}) as s:
-    from urllib.request import urlopen
-    print(urlopen(s.url + "httpuv_kernel/__init__.py").status)
+from urllib.request import urlopen
+app = {{"static_paths": {{"/": {str(tmp_path)!r}}}}}
+with httpuv_kernel.start_server("127.0.0.1", 0, app) as server:
+    print(urlopen(server.url + "httpuv_kernel/__init__.py").status)
 """
     printed = run("-c", code, cwd=tmp_path).split()
     assert all(Path(path).is_relative_to(tmp_path) for path in printed[:3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -174,13 +174,11 @@ BODY = b"one\ntwo\r\nthree"
 
 
 @pytest.fixture(params=["memory", "disk"])
-def stream(request: pytest.FixtureRequest, tmp_path: Path) -> InputStream:
-    if request.param == "memory":
-        return InputStream(BODY)
-    (tmp_path / "body").write_bytes(BODY)
-    stream = InputStream((str(tmp_path / "body"), len(BODY)))
-    request.addfinalizer(stream.close)
-    return stream
+def stream(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InputStream]:
+    path = tmp_path / "body"
+    path.write_bytes(BODY)
+    with InputStream(BODY if request.param == "memory" else (str(path), len(BODY))) as stream:
+        yield stream
 
 
 def test_read_gives_all(stream: InputStream) -> None:

@@ -67,17 +67,17 @@ class Host(ABC):
     def advance(self) -> None:  # noqa: B027
         """Give coroutine handlers a turn, where nobody else does."""
 
-    def wait(self, fd: int, timeout: float | None) -> None:
-        """Block until `fd` is readable or `timeout` seconds (None: no limit) went by."""
+    def wait(self, fd: int, timeout: float) -> None:
+        """Block until `fd` is readable or `timeout` seconds went by."""
         wait_readable(fd, timeout)
 
 
-def wait_readable(fd: int, timeout: float | None) -> None:
-    """Block until `fd` is readable or `timeout` seconds (None: no limit) went by."""
+def wait_readable(fd: int, timeout: float) -> None:
+    """Block until `fd` is readable or `timeout` seconds went by."""
     if hasattr(select, "poll"):
         poller = select.poll()
         poller.register(fd, select.POLLIN)
-        poller.poll(None if timeout is None else timeout * 1000)
+        poller.poll(timeout * 1000)
     else:
         select.select([fd], [], [], timeout)
 

@@ -53,17 +53,16 @@ class ScriptHost(Host):
             loop.call_soon(loop.stop)
             loop.run_forever()
 
-    def wait(self, fd: int, timeout: float | None) -> None:
+    def wait(self, fd: int, timeout: float) -> None:
         """Block; while tasks are under way, run our loop meanwhile."""
         loop = self._loop
         if loop is None or not self._tasks or asyncio._get_running_loop() is not None:
             wait_readable(fd, timeout)
             return
         loop.add_reader(fd, loop.stop)
-        timer = None if timeout is None else loop.call_later(timeout, loop.stop)
+        timer = loop.call_later(timeout, loop.stop)
         try:
             loop.run_forever()
         finally:
             loop.remove_reader(fd)
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()

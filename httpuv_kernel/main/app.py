@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 from ..errors import AppError
@@ -42,13 +43,20 @@ def user_traceback(error: BaseException) -> BaseException:
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_code is not call_user.__code__:
         traceback = traceback.tb_next
-    if traceback is not None and traceback.tb_next is not None:
-        error.__traceback__ = last = traceback.tb_next
+    while traceback is not None and _is_ours(traceback):  # such as the wrapper of an awaitable
+        traceback = traceback.tb_next
+    if traceback is not None:
+        error.__traceback__ = last = traceback
         if isinstance(error, KeyboardInterrupt):  # raised by our signal handler, the last frame
             while last.tb_next is not None and last.tb_next.tb_next is not None:
                 last = last.tb_next
             last.tb_next = None
     return error
+
+
+def _is_ours(traceback: TracebackType) -> bool:
+    name = traceback.tb_frame.f_globals.get("__name__", "")
+    return isinstance(name, str) and name.partition(".")[0] == __name__.partition(".")[0]
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from .streaming import AsyncBodyStream, BodyStream
 __all__ = ["Answer", "AppServer", "Exchanges"]
 
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
-_INTERNAL_ERROR = response_head(500, _PLAIN, None)
-_NOT_FOUND = response_head(404, _PLAIN, None)
+_INTERNAL_ERROR = tuple(response_head(500, _PLAIN, None))
+_NOT_FOUND = tuple(response_head(404, _PLAIN, None))
 
 
 class AppServer(Protocol):
@@ -258,7 +258,7 @@ class Answer:
                 self._send((messages.ABORT, self.id))
             else:
                 message = b"500 Internal Server Error\n"
-                self._send((messages.RESPOND, self.id, tuple(_INTERNAL_ERROR), message))
+                self._send((messages.RESPOND, self.id, _INTERNAL_ERROR, message))
         method, target = self._head[0], self._head[1].decode("latin-1")
         self._exchanges.loop.show_error(self.server.output, error, f"{method} {target} failed")
 

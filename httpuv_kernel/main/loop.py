@@ -35,6 +35,9 @@ __all__ = ["MainLoop"]
 _BUDGET = 0.010
 _PAUSE = 0.002
 
+# An interrupt that the system gave to another thread does not end a wait; it is seen this late.
+_GLANCE = 0.5
+
 
 class MainLoop:
     """Runs callbacks on the main thread. `push`, `later` and `stop_service` in any thread."""
@@ -226,8 +229,8 @@ class MainLoop:
                 return False
             if self._inbox or (due is not None and due <= now):
                 continue
-            until = deadline if due is None else min(deadline, due)
-            self.host.wait(wake.fileno(), None if until == math.inf else until - now)
+            until = min(deadline, now + _GLANCE, math.inf if due is None else due)
+            self.host.wait(wake.fileno(), until - now)
         return False
 
     # -- calling user code -----------------------------------------------------------------------

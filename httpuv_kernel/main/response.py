@@ -101,10 +101,13 @@ def prepare(value: object, handler: str) -> tuple[ResponseHead, PreparedBody]:
 
 def _status(status: object) -> int:
     if isinstance(status, bool):
-        raise TypeError(f"the status is {status!r}")
+        raise TypeError(f"the status is an integer from 200 to 599, not {status!r}")
     if isinstance(status, float) and status.is_integer():  # R's 200
         return int(status)
-    return operator.index(status)  # type: ignore[arg-type]  # raises for what is no integer
+    try:
+        return operator.index(status)  # type: ignore[arg-type]  # raises for what is no integer
+    except TypeError:
+        raise TypeError(f"the status is an integer from 200 to 599, not {status!r}") from None
 
 
 def _prepare_body(body: object) -> PreparedBody:

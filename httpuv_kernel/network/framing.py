@@ -29,6 +29,7 @@ __all__ = [
     "error_response",
     "examine_request",
     "parser_refusal",
+    "weak_etag",
 ]
 
 
@@ -56,12 +57,21 @@ class RequestFacts(NamedTuple):
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
 
+# The parser knows RTSP and ICE as well, and does not tell; these methods are never HTTP's.
+_OTHER_PROTOCOLS = frozenset(
+    b"DESCRIBE ANNOUNCE SETUP PLAY PAUSE TEARDOWN GET_PARAMETER SET_PARAMETER REDIRECT RECORD FLUSH"
+    b" SOURCE PRI".split()
+)
+
+
 def examine_request(method: bytes, target: bytes, version: str, fields: Fields) -> RequestFacts:
     """Read the facts off a header block whose syntax the parser has checked.
 
     Raises:
         RequestRefused: what HTTP/1.1 requires is missing or contradictory.
     """
+    if method in _OTHER_PROTOCOLS:
+        raise RequestRefused(400, "this is not HTTP")
     host = content_length = transfer_encoding = expect = upgrade = None
     for name, value in fields:
         if name == b"host":
@@ -160,6 +170,14 @@ def _codings(value: bytes) -> frozenset[bytes]:
 def accepts_gzip(fields: Fields) -> bool:
     """Whether a response may come with gzip."""
     return b"gzip" in accepted_codings(fields)
+
+
+_STRONG_ETAG = re.compile(rb'^(etag: )"', re.IGNORECASE | re.MULTILINE)
+
+
+def weak_etag(block: bytes) -> bytes:
+    """The fields with a strong ETag made weak: the body goes out in another form."""
+    return _STRONG_ETAG.sub(rb'\1W/"', block)
 
 
 _date: tuple[int, bytes] = (0, b"")

@@ -13,8 +13,11 @@ Network side.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
+import socket
+import struct
 from collections import deque
 from enum import Enum
 from time import monotonic
@@ -59,6 +62,11 @@ _NEXT: Final = {
     Answering.STREAMING: frozenset({Answering.NOTHING, Answering.CLOSED}),
     Answering.CLOSED: frozenset({Answering.CLOSED}),
 }
+
+# While it is one of these, what arrives is parsed; else it waits.
+_READS: Final = frozenset({Answering.NOTHING, Answering.RECEIVING})
+
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
 _STASH_BYTES = 64 * 1024  # what may wait unparsed behind an unanswered request
 
@@ -185,10 +193,10 @@ class Connection(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while self._answering is Answering.NOTHING and not self._writer.paused:
-                if self._queue:
+            while not self._writer.paused:
+                if self._queue and self._answering is Answering.NOTHING:
                     self._begin(self._queue[0])
-                elif self._stash:
+                elif self._stash and self._answering in _READS:
                     self._feed_stash()
                 else:
                     break
@@ -273,12 +281,8 @@ class Connection(asyncio.Protocol):
         """`on_headers` let the request pass: read its body."""
         if self._answering is Answering.ASKED:
             self._receive_or_call(self._queue[0])
-            self._feed_stash_as_body()
+            self._advance()
             self._set_deadline()
-
-    def _feed_stash_as_body(self) -> None:
-        if self._answering is Answering.RECEIVING:
-            self._feed_stash()
 
     def respond(self, head: ResponseHead, body: bytes) -> None:
         """A whole response."""
@@ -297,7 +301,10 @@ class Connection(asyncio.Protocol):
 
     def start(self, head: ResponseHead, chunk: bytes, length: int | None) -> None:
         """The head and the first piece of a streamed response."""
-        self._writer.start(self._queue[0], head, chunk, length)
+        exchange = self._queue[0]
+        self._writer.start(exchange, head, chunk, length)
+        if not (self._queue and self._queue[0] is exchange):  # it has no body: send no more of it
+            self._listener.bridge.post((GONE, exchange.id))
 
     def chunk(self, chunk: bytes) -> None:
         """Its next piece."""
@@ -313,7 +320,11 @@ class Connection(asyncio.Protocol):
         return -1 if sock is None else int(sock.fileno())
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Cut the connection, in a way that a client cannot take for an end."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 
     def close(self) -> None:
@@ -343,6 +354,7 @@ class Connection(asyncio.Protocol):
         if self._listener.access_log:
             self._log_access(exchange)
         if keep:
+            self._deadline = math.inf
             self._enter(Answering.NOTHING)
             if not self._advancing:  # else whoever advances goes on, and sets the deadline
                 self._advance()
@@ -399,10 +411,11 @@ class Connection(asyncio.Protocol):
             self._deadline = monotonic() + limits.body_timeout
         elif self._queue:
             self._deadline = math.inf
-        elif self._reader.phase is Reading.IDLE:
-            self._deadline = monotonic() + limits.keep_alive_timeout
-        elif self._deadline == math.inf:  # a header block that began behind another request
-            self._deadline = monotonic() + limits.header_timeout
+        elif self._deadline == math.inf:  # else it has been waiting for what has not come yet
+            idle = self._reader.phase is Reading.IDLE
+            self._deadline = monotonic() + (
+                limits.keep_alive_timeout if idle else limits.header_timeout
+            )
 
     def expire(self, now: float) -> None:
         """Called every second or so: end what takes too long."""

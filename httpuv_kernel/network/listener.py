@@ -10,9 +10,8 @@ import itertools
 import logging
 import os
 import socket
+import sys
 from typing import Any
-
-from tornado.netutil import bind_sockets
 
 from ..bridge import Bridge
 from ..messages import Limits, Settings
@@ -30,6 +29,29 @@ log = logging.getLogger("httpuv_kernel")
 _BACKLOG = 1024
 
 _exchange_ids = itertools.count(1)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A socket bound to a numeric address.
+
+    Raises:
+        OSError: the system refused.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        if sys.platform != "win32":  # there it would let two programs listen at one port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class Listener:
@@ -68,9 +90,9 @@ class Listener:
         port = addresses[0][1]
         try:
             for host, _ in addresses:
-                bound = bind_sockets(port, host, backlog=_BACKLOG)
-                self._sockets += bound
-                port = bound[0].getsockname()[1]
+                sock = _bind(host, port)
+                self._sockets.append(sock)
+                port = sock.getsockname()[1]
             for sock in self._sockets:
                 server = await self.loop.create_server(
                     lambda: Connection(self), sock=sock, backlog=_BACKLOG

@@ -80,6 +80,7 @@ class RequestReader:
         "_limits",
         "_parser",
         "_sink",
+        "_skips_head",
         "_target",
         "_whole",
         "phase",
@@ -93,13 +94,14 @@ class RequestReader:
         self._limits = limits
         self._gate = gate
         self._known = known
+        self._skips_head = False  # from an upgrade with a body until its second header block
         self._whole = 0  # requests that ended in this chunk
         self._last: Exchange | None = None  # the last of them, if it has no body
         self._parser = httptools.HttpRequestParser(self)
         self._exchange: Exchange | None = None
         self._target = b""
         self._chunk = 0  # size of the chunk that is parsed
-        self._head_fed = 0  # bytes of the chunks after the one in which the header block began
+        self._head_fed = 0  # bytes of the chunks that the header block is in, as far as is known
         self.phase = Reading.IDLE
 
     def feed(self, data: bytes) -> bytes:
@@ -111,7 +113,6 @@ class RequestReader:
             if known is not None:
                 self._sink.request_read(known.copy())
                 return b""
-            self._whole = 0
             rest = self._parse(data)
             if self._whole == 1 and self.phase is Reading.IDLE and not rest:
                 self._remember(data)
@@ -120,6 +121,7 @@ class RequestReader:
 
     def _parse(self, data: bytes) -> bytes:
         self._chunk = len(data)
+        self._whole = 0
         if self.phase is Reading.HEAD:
             self._head_fed += len(data)
         try:
@@ -131,16 +133,34 @@ class RequestReader:
             elif not isinstance(cause, _StopParsing):
                 raise
         except httptools.HttpParserUpgrade as error:
-            # An upgrade that nobody takes: the request is answered as if it had not asked. The
-            # parser takes the rest for another protocol, so that wants a new one.
-            self._parser = httptools.HttpRequestParser(self)
-            return data[error.args[0] :]
+            return self._ignore_upgrade(data[error.args[0] :])
         except httptools.HttpParserError as error:
             self.refuse(parser_refusal(error))
         else:
-            if self.phase is Reading.HEAD and self._head_is_oversized():
+            # A field that never ends is seen by the bytes it took.
+            if self.phase is Reading.HEAD and (
+                self._head_fed > self._limits.header_bytes or self._fields_are_oversized()
+            ):
                 self.refuse(self._oversized_head())
         return b""
+
+    def _ignore_upgrade(self, rest: bytes) -> bytes:
+        """Go on as if an upgrade had not been asked for; `curl --http2` asks with every request.
+
+        The parser takes what follows the header block for another protocol, so there is a new one;
+        that one is told of a body by a header block of ours.
+        """
+        self._parser = httptools.HttpRequestParser(self)
+        exchange = self._exchange
+        if not self._skips_head or exchange is None:
+            return rest
+        length = exchange.facts.content_length
+        framing = (
+            b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
+        )
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n\r\n" % framing)
+        self._skips_head = False
+        return self._parse(rest) if rest else rest
 
     def _remember(self, data: bytes) -> None:
         """A chunk that is just one request: a client that sends it again is not parsed again."""
@@ -172,17 +192,21 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
+        if self._skips_head:
+            return
         if self.phase is Reading.DISCARD:
             raise _StopParsing
         self._enter(Reading.HEAD)
         self._exchange = Exchange([])
         self._target = b""
-        self._head_fed = 0
+        # Behind another request in the same chunk, its share of the chunk is not known.
+        self._head_fed = 0 if self._whole else self._chunk
         self._sink.head_begun()
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target; it comes in pieces when the packets split it."""
-        self._target += url
+        if not self._skips_head:
+            self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One whole field. After the body it is a trailer, which nobody asked for."""
@@ -192,13 +216,15 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         """The header block is whole."""
+        if self._skips_head:
+            return
         exchange = self._exchange
         assert exchange is not None
         parser = self._parser
         exchange.method = parser.get_method()
         exchange.version = version = parser.get_http_version()
         exchange.http11 = version == "1.1"
-        if self._head_is_oversized():
+        if self._fields_are_oversized():
             raise self._oversized_head()
         facts = examine_request(exchange.method, self._target, version, exchange.fields)
         if self._gate.token:
@@ -216,6 +242,7 @@ class RequestReader:
                 raise self._oversized_body()
             self._enter(Reading.BODY)
             exchange.keep_alive = parser.should_keep_alive()
+            self._skips_head = parser.should_upgrade()
             self._sink.request_read(exchange)
 
     def on_body(self, chunk: bytes) -> None:
@@ -235,13 +262,16 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self._skips_head:  # so says a parser that leaves the body to another protocol
+            return
         exchange = self._exchange
         if exchange is None or self.phase is Reading.DISCARD:
             raise _StopParsing
         self._exchange = None
         exchange.complete = True
-        exchange.keep_alive = self._parser.should_keep_alive()
         announced = self.phase is Reading.BODY
+        if not announced:
+            exchange.keep_alive = self._parser.should_keep_alive()
         # Bytes after a request that asks to close are no request.
         self._enter(Reading.IDLE if exchange.keep_alive else Reading.DISCARD)
         self._whole += 1
@@ -255,15 +285,15 @@ class RequestReader:
 
     # -- limits and phases ---------------------------------------------------------------------
 
-    def _head_is_oversized(self) -> bool:
-        """Exact for whole fields; of one still arriving, what came after its first chunk counts."""
+    def _fields_are_oversized(self) -> bool:
+        """Whether the target and the whole fields so far are larger than the limit."""
         if self._head_fed + self._chunk <= self._limits.header_bytes:
             return False
         assert self._exchange is not None
         size = len(self._target)
         for name, value in self._exchange.fields:
             size += len(name) + len(value) + 4
-        return max(size, self._head_fed) > self._limits.header_bytes
+        return size > self._limits.header_bytes
 
     def _oversized_head(self) -> RequestRefused:
         return RequestRefused(

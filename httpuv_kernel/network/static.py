@@ -27,7 +27,7 @@ from .files import (
     real_path_allowed,
     safe_segments,
 )
-from .framing import accepted_codings
+from .framing import accepted_codings, weak_etag
 from .pages import accepts_html, error_reply, listing
 from .sources import FileSource
 
@@ -251,7 +251,7 @@ class StaticSite:
 
 
 def _encoded_head(head: ResponseHead, coding: bytes, *, weak: bool = False) -> ResponseHead:
-    block = head.block.replace(b'ETag: "', b'ETag: W/"') if weak else head.block
+    block = weak_etag(head.block) if weak else head.block
     block += b"Content-Encoding: %s\r\nVary: Accept-Encoding\r\n" % coding
     return head._replace(block=block, compressible=False)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ..messages import Limits
 from .exchange import Exchange, ResponseStream
-from .framing import BodyEncoder, date_line
+from .framing import BodyEncoder, date_line, weak_etag
 from .sources import BodySource, MemorySource
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ class ResponseSink(Protocol):
 
     def stream_taken(self, count: int) -> None:
         """The transport took so many bytes of what the main side streams."""
+
+    def abort(self) -> None:
+        """Cut the connection."""
 
 
 class ResponseWriter:
@@ -150,7 +153,7 @@ class ResponseWriter:
         status, line, _, close, dated, _, _ = head
         self.status = status
         if gzip:
-            block = block.replace(b'ETag: "', b'ETag: W/"') + b"Content-Encoding: gzip\r\n"
+            block = weak_etag(block) + b"Content-Encoding: gzip\r\n"
         encoder = BodyEncoder(
             bodiless=status in _NO_BODY or exchange.method == b"HEAD",
             length=None if status in _NO_BODY else length,
@@ -174,6 +177,8 @@ class ResponseWriter:
         elif self._write(head_bytes, chunk):
             stream.unacknowledged += len(chunk)
             self._acknowledge()
+            if encoder.bodiless:
+                self._sink.response_written(keep)
 
     def _send_directly(self, head: bytes, source: BodySource) -> bytes:
         """Send the head and what the socket takes of a file; returns what is left of the head.
@@ -274,7 +279,7 @@ class ResponseWriter:
     def _cut(self, error: Exception) -> None:
         """A response that cannot be completed: only a cut connection tells the client so."""
         log.error("a response was cut: %s", error)
-        self._transport.abort()
+        self._sink.abort()
 
     def close_stream(self) -> None:
         """Let go of what the last response held."""
