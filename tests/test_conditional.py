@@ -267,32 +267,42 @@ def test_no_range_is_requested() -> None:
     assert requested_ranges([], 1000, VALIDATORS) is None
 
 
+def took(begun: float) -> float:
+    return time.monotonic() - begun
+
+
 @pytest.mark.parametrize(
     "value",
     [
-        "bytes=" + "0-," * 33_000 + "0-",
-        "bytes=" + "0" * 100_000 + "-",
-        "bytes=" + " " * 100_000 + "x",
-        "bytes=0-" + " " * 100_000 + "x",
-        "bytes=" + "\t" * 50_000 + "-" + " " * 50_000 + "x",
-        "bytes=" + ("," * 7).join([" " * 12_000] * 2),
-        "," * 100_000,
+        "bytes=" + " " * 60_000 + "x",
+        "bytes=0-" + " " * 60_000 + "x",
+        "bytes=0" + " " * 60_000 + "x",
+        "bytes=" + "\t" * 30_000 + "-" + " " * 30_000 + "x",
+        "bytes=0-,-" + "\t" * 60_000 + "1 1",
+        "bytes=" + "0" * 60_000 + "-",
     ],
-    ids=range(7),
+    ids=range(6),
 )
-def test_a_range_of_100_kB_takes_no_time(root: Path, value: str) -> None:
+def test_a_long_range_takes_no_time(value: str) -> None:
     """Linear in its length; the bound is far from what quadratic takes."""
+    begun = time.monotonic()
+    assert requested_ranges(fields([("Range", value)]), 1000, VALIDATORS) is None
+    assert took(begun) < 1
+
+
+@pytest.mark.parametrize("value", ["0-," * 33_000 + "0-", "," * 100_000, "-" * 100_000])
+def test_a_range_of_100_kB_is_answered(root: Path, value: str) -> None:
     configure(header_bytes=200_000)
     begun = time.monotonic()
-    assert ask(root, "/small.txt", [("Range", value)]).status == 200
-    assert time.monotonic() - begun < 1
+    assert ask(root, "/small.txt", [("Range", f"bytes={value}")]).status == 200
+    assert took(begun) < 1
 
 
 def test_tags_of_100_kB_take_no_time() -> None:
     for value in ('"' * 100_000, '"a' * 50_000, 'W/"a",' * 17_000, "W/" * 50_000, " " * 100_000):
         begun = time.monotonic()
         assert not is_not_modified(fields([(NONE, value)]), VALIDATORS)
-        assert time.monotonic() - begun < 1
+        assert took(begun) < 1
 
 
 IF_RANGE = {

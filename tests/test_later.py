@@ -14,7 +14,16 @@ from collections.abc import Callable
 from time import monotonic
 
 import pytest
-from helpers import Client, Serving, Work, in_thread, request, run_until_idle, serve_until, wait_until
+from helpers import (
+    Client,
+    Serving,
+    Work,
+    in_thread,
+    request,
+    run_until_idle,
+    serve_until,
+    wait_until,
+)
 
 from httpuv_kernel import (
     MainThreadError,
@@ -190,12 +199,13 @@ def test_sys_exit_in_a_callback_is_shown(capsys: pytest.CaptureFixture[str]) -> 
 def test_later_is_called_in_threads(ran: list[object]) -> None:
     def call(number: int) -> None:
         for i in range(100):
-            later(lambda: ran.append((number, i)))
+            later(lambda i=i: ran.append((number, i)))
 
     works = [Work(call, number) for number in range(5)]
     serve_until(lambda: len(ran) == 500)
-    for work in works:
+    for number, work in enumerate(works):
         work.result()
+        assert [item for item in ran if item[0] == number] == [(number, i) for i in range(100)]  # type: ignore[index]
 
 
 def test_later_wakes_service(ran: list[object]) -> None:

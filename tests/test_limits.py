@@ -378,9 +378,10 @@ def test_a_client_that_takes_nothing_is_cut(caplog: pytest.LogCaptureFixture) ->
             closed.append(True)
 
     serving = Serving(lambda _: {"body": body()})
-    with caplog.at_level(logging.INFO, "httpuv_kernel"), serving.connect(
-        receive_buffer=4096
-    ) as client:
+    with (
+        caplog.at_level(logging.INFO, "httpuv_kernel"),
+        serving.connect(receive_buffer=4096) as client,
+    ):
         client.send(request())
         serve_until(lambda: closed)
     assert "cut" in caplog.text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar

@@ -301,10 +301,11 @@ def test_sigint_while_a_coroutine_handler_waits(run: Run) -> None:
     assert "destroyed" not in errors
 
 
-def test_sigint_in_an_endless_coroutine(run: Run) -> None:
-    code = """
+@pytest.mark.parametrize("pause", ["pass", "await asyncio.sleep(0)", "await asyncio.sleep(0.05)"])
+def test_sigint_in_an_endless_coroutine(run: Run, pause: str) -> None:
+    code = f"""
     async def app(request):
-        await asyncio.sleep(0)
+        {pause}
         say("spinning")
         while True:
             pass

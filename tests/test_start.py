@@ -110,7 +110,7 @@ def test_a_port_that_cannot_be_one(port: object, named: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["", None, 5, b"127.0.0.1", "no.such.host.invalid", "256.0.0.1", "1.2.3", "a b", "::g", "a" * 300],
+    ["", None, 5, b"127.0.0.1", "no.such.host.invalid", "256.0.0.1", "a b", "::g", "a" * 300],
     ids=lambda host: repr(host)[:20],
 )
 def test_a_host_that_cannot_be_one(host: object) -> None:
@@ -160,7 +160,9 @@ def test_ipv6() -> None:
 
 
 def test_ipv6_fields_of_a_request() -> None:
-    serving = Serving(lambda request: {"body": f"{request['SERVER_NAME']} {request['REMOTE_ADDR']}"}, "::1")
+    serving = Serving(
+        lambda request: {"body": f"{request['SERVER_NAME']} {request['REMOTE_ADDR']}"}, "::1"
+    )
     assert serving.ask().text == "::1 ::1"
 
 
@@ -426,6 +428,7 @@ def test_repr() -> None:
         (None, -1),
         (127, -1),
         (b"127.0.0.1", -1),
+        (b"four", -1),
     ],
     ids=repr,
 )

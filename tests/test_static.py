@@ -177,29 +177,30 @@ def test_path(pub: Path, target: str, status: int, body: bytes | None) -> None:
     assert body is None or reply.body == body
 
 
+_WRITTEN = r"""
+/.. /../ /../secret.txt /../pub2/secret.txt /../pub/a.txt /sub/../../secret.txt /sub/../a.txt
+/sub/.. /%2e%2e/secret.txt /%2E%2E/secret.txt /%2e%2E/secret.txt /%2e./secret.txt
+/.%2e/secret.txt /.%2E/secret.txt /%2e%2e%2fsecret.txt /..%2fsecret.txt /..%2Fsecret.txt
+/%2f..%2fsecret.txt /sub%2f..%2f..%2fsecret.txt /..%5csecret.txt /..%5Csecret.txt
+/..\secret.txt /..\..\secret.txt /sub\..\..\secret.txt /\..\secret.txt /\secret.txt
+/\evil.example /%5c%5cevil.example%5cshare /%5c..%5csecret.txt /%252e%252e/secret.txt
+/%252e%252e%252fsecret.txt /..%252fsecret.txt /%25252e%25252e/secret.txt
+/%c0%ae%c0%ae/secret.txt /%c0%ae%c0%ae%c0%afsecret.txt /..%c0%afsecret.txt /..%c1%9csecret.txt
+/%e0%80%ae%e0%80%ae/secret.txt /%uff0e%uff0e/secret.txt /%ef%bc%8e%ef%bc%8e/secret.txt
+/..;/secret.txt /...//secret.txt /.../secret.txt /....//secret.txt /..%20/secret.txt
+/..%00/secret.txt /%00 /a.txt%00 /a.txt%00.html /%00/a.txt /..%0d%0a/secret.txt /./a.txt /.
+/%2e /%2e/a.txt /sub/./page.html /sub/. // //a.txt ///a.txt /%2fa.txt /sub//page.html
+/sub/%2fpage.html /a.txt// /sub/deep// //evil.example //evil.example/ //evil.example/%2e%2e
+//evil.example/%2e%2e/sub/deep ///evil.example ///evil.example/.. //localhost/a.txt
+//../secret.txt http://localhost/../secret.txt http://localhost/%2e%2e/secret.txt
+http://localhost//a.txt /C:/secret.txt /c:secret.txt /C%3A%5Csecret.txt /C:%2f..%2fsecret.txt
+/file:///etc/passwd //etc/passwd /%2fetc%2fpasswd /etc/passwd /~root/.profile /a.txt::$DATA
+/a.txt:%24DATA /index.html::$INDEX_ALLOCATION /sub:$I30:$INDEX_ALLOCATION/page.html /con/a.txt
+/sub/CON.html /pub2/secret.txt /../pub/../secret.txt /%2eenv /.git/ /.git /.well-known/../.env
+/fifo /fifo/ /zero /null /to-fifo
+"""
 TRAVERSALS = [
-    *r"""
-    /.. /../ /../secret.txt /../pub2/secret.txt /../pub/a.txt /sub/../../secret.txt /sub/../a.txt
-    /sub/.. /%2e%2e/secret.txt /%2E%2E/secret.txt /%2e%2E/secret.txt /%2e./secret.txt
-    /.%2e/secret.txt /.%2E/secret.txt /%2e%2e%2fsecret.txt /..%2fsecret.txt /..%2Fsecret.txt
-    /%2f..%2fsecret.txt /sub%2f..%2f..%2fsecret.txt /..%5csecret.txt /..%5Csecret.txt
-    /..\secret.txt /..\..\secret.txt /sub\..\..\secret.txt /\..\secret.txt /\secret.txt
-    /\evil.example /%5c%5cevil.example%5cshare /%5c..%5csecret.txt /%252e%252e/secret.txt
-    /%252e%252e%252fsecret.txt /..%252fsecret.txt /%25252e%25252e/secret.txt
-    /%c0%ae%c0%ae/secret.txt /%c0%ae%c0%ae%c0%afsecret.txt /..%c0%afsecret.txt /..%c1%9csecret.txt
-    /%e0%80%ae%e0%80%ae/secret.txt /%uff0e%uff0e/secret.txt /%ef%bc%8e%ef%bc%8e/secret.txt
-    /..;/secret.txt /...//secret.txt /.../secret.txt /....//secret.txt /..%20/secret.txt
-    /..%00/secret.txt /%00 /a.txt%00 /a.txt%00.html /%00/a.txt /..%0d%0a/secret.txt /./a.txt /.
-    /%2e /%2e/a.txt /sub/./page.html /sub/. // //a.txt ///a.txt /%2fa.txt /sub//page.html
-    /sub/%2fpage.html /a.txt// /sub/deep// //evil.example //evil.example/ //evil.example/%2e%2e
-    //evil.example/%2e%2e/sub/deep ///evil.example ///evil.example/.. //localhost/a.txt
-    //../secret.txt http://localhost/../secret.txt http://localhost/%2e%2e/secret.txt
-    http://localhost//a.txt /C:/secret.txt /c:secret.txt /C%3A%5Csecret.txt /C:%2f..%2fsecret.txt
-    /file:///etc/passwd //etc/passwd /%2fetc%2fpasswd /etc/passwd /~root/.profile /a.txt::$DATA
-    /a.txt:%24DATA /index.html::$INDEX_ALLOCATION /sub:$I30:$INDEX_ALLOCATION/page.html /con/a.txt
-    /sub/CON.html /pub2/secret.txt /../pub/../secret.txt /%2eenv /.git/ /.git /.well-known/../.env
-    /fifo /fifo/ /zero /null /to-fifo
-    """.split(),
+    *_WRITTEN.split(),
     *(target for targets in NEVER.values() for target in targets),
     *(f"/{name}" for name in HIDDEN),
 ]

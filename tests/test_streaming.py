@@ -70,9 +70,9 @@ def test_each_piece_is_a_chunk(make: Make) -> None:
         connection.send(request())
         return connection.read_head(), [connection.read_chunk() for _ in range(5)]
 
-    head, chunks = serving(
-        lambda: make(["ä", b"b", "", bytearray(b"c"), memoryview(b"d")])
-    ).run(client)
+    head, chunks = serving(lambda: make(["ä", b"b", "", bytearray(b"c"), memoryview(b"d")])).run(
+        client
+    )
     assert head["transfer-encoding"] == "chunked"
     assert not head.has("content-length")
     assert chunks == ["ä".encode(), b"b", b"c", b"d", b""]

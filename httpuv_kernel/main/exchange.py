@@ -38,7 +38,7 @@ class AppServer(Protocol):
 class Exchanges:
     """Every request that this side has and has not answered, by its id. Main thread."""
 
-    def __init__(self, loop: MainLoop, servers: dict[int, Any]) -> None:
+    def __init__(self, loop: MainLoop, servers: dict[int, AppServer]) -> None:
         self.loop = loop
         self._servers = servers
         self._answers: dict[int, Answer] = {}

@@ -15,7 +15,6 @@ import itertools
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING
 
 from .. import messages
 from ..bridge import Bridge
@@ -23,11 +22,8 @@ from ..config import HTTPUV
 from ..errors import NetworkError
 from ..hosts import Host, find_host
 from ..network.loop import NetworkThread
-from .exchange import Exchanges
+from .exchange import AppServer, Exchanges
 from .loop import MainLoop
-
-if TYPE_CHECKING:
-    from .server import Server
 
 __all__ = ["Runtime", "close_runtime", "get_runtime", "running_runtime"]
 
@@ -40,7 +36,7 @@ class Runtime:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.bridge = Bridge(check_plain=HTTPUV.instance().check_bridge)
-        self.servers: dict[int, Server] = {}
+        self.servers: dict[int, AppServer] = {}
         self.loop = MainLoop(host, self.bridge)
         self.exchanges = Exchanges(self.loop, self.servers)
         self._network: NetworkThread | None = None
@@ -49,7 +45,7 @@ class Runtime:
         self._server_ids = itertools.count(1)
 
     def add_server(
-        self, server: Server, addresses: list[tuple[str, int]], settings: messages.Settings
+        self, server: AppServer, addresses: list[tuple[str, int]], settings: messages.Settings
     ) -> tuple[int, int]:
         """Have the network side listen; returns the server's id and its port.
 

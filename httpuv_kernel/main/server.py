@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import messages
 from ..addresses import check_port, is_loopback, is_wildcard, resolve, url_host
@@ -297,7 +297,7 @@ def stop_all_servers() -> None:
 def list_servers() -> list[Server]:
     """Every running server of this process, the oldest first (manual: listServers)."""
     runtime = running_runtime()
-    return [] if runtime is None else list(runtime.servers.values())
+    return [] if runtime is None else cast("list[Server]", list(runtime.servers.values()))
 
 
 def _start_error(error: OSError, host: str, port: int) -> StartError:

@@ -10,18 +10,49 @@ Main side.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Final, Protocol
 
 from .. import messages
-
-if TYPE_CHECKING:
-    from .exchange import Answer
+from .later import Entry
 
 __all__ = ["AsyncBodyStream", "BodyStream"]
 
 _WINDOW: Final = 256 * 1024
 _END: Final = object()
+
+
+class StreamedAnswer(Protocol):
+    """What a stream needs of the answer that it is the body of."""
+
+    id: int
+    entry: Entry | None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the client is there and the answer not complete."""
+
+    def send(self, message: messages.Message) -> None:
+        """Send what is not the end of the answer."""
+
+    def finish(self) -> None:
+        """The answer is complete."""
+
+    def fail(self, error: BaseException) -> None:
+        """The answer cannot be completed."""
+
+    def call_user(self, function: Callable[..., Any], *arguments: object) -> Any:
+        """Call user code."""
+
+    def push(self, function: Callable[..., None]) -> None:
+        """Queue a callback."""
+
+    def start_task(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        on_done: Callable[[asyncio.Task[Any]], None],
+    ) -> None:
+        """Run a coroutine of user code."""
 
 
 def _encode(chunk: object) -> bytes:
@@ -42,7 +73,7 @@ def _encode(chunk: object) -> bytes:
 class _Stream:
     """What both kinds share: the head before the first piece, and the window."""
 
-    def __init__(self, answer: Answer, head: tuple[Any, ...], length: int | None) -> None:
+    def __init__(self, answer: StreamedAnswer, head: tuple[Any, ...], length: int | None) -> None:
         self._answer = answer
         self._head = head
         self._length = length
@@ -75,7 +106,7 @@ class BodyStream(_Stream):
     """A body from an iterator: each piece is a callback of its own, so others get a turn."""
 
     def __init__(
-        self, answer: Answer, head: tuple[Any, ...], length: int | None, body: Iterator[Any]
+        self, answer: StreamedAnswer, head: tuple[Any, ...], length: int | None, body: Iterator[Any]
     ) -> None:
         super().__init__(answer, head, length)
         self._body = body
@@ -127,7 +158,11 @@ class AsyncBodyStream(_Stream):
     """A body from an async iterator: one task that goes through it."""
 
     def __init__(
-        self, answer: Answer, head: tuple[Any, ...], length: int | None, body: AsyncIterator[Any]
+        self,
+        answer: StreamedAnswer,
+        head: tuple[Any, ...],
+        length: int | None,
+        body: AsyncIterator[Any],
     ) -> None:
         super().__init__(answer, head, length)
         self._body = body

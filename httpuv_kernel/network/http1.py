@@ -21,19 +21,17 @@ import struct
 from collections import deque
 from enum import Enum
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
+from ..fields import ResponseHead
 from ..messages import ACK, BODY, GONE, HEADERS, REQUEST, Address
 from .exchange import Exchange, Reply
 from .files import open_file
 from .framing import RequestRefused, error_response
+from .listener import Listener
 from .pages import error_reply
 from .reading import Reading, RequestReader
 from .writing import ResponseWriter
-
-if TYPE_CHECKING:
-    from ..fields import ResponseHead
-    from .listener import Listener
 
 __all__ = ["Answering", "Connection"]
 

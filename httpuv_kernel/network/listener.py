@@ -11,14 +11,14 @@ import logging
 import os
 import socket
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from ..bridge import Bridge
 from ..messages import Limits, Settings
 from ..static_paths import StaticTable
 from .exchange import Exchange
 from .gate import Gate
-from .http1 import Connection
 from .static import StaticSite
 
 __all__ = ["Listener"]
@@ -54,6 +54,19 @@ def _bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+class Client(Protocol):
+    """A connection as its listener sees it."""
+
+    def close(self) -> None:
+        """Close it once what is written has gone out."""
+
+    def expire(self, now: float) -> None:
+        """End what takes too long."""
+
+    def fileno(self) -> int:
+        """The descriptor of its socket; -1 when there is none any more."""
+
+
 class Listener:
     """Accepts clients for one server."""
 
@@ -63,7 +76,7 @@ class Listener:
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
         bridge: Bridge,
-        exchanges: dict[int, Connection],
+        exchanges: dict[int, Any],
     ) -> None:
         self.id = number
         self.loop = loop
@@ -77,11 +90,13 @@ class Listener:
         self.set_static_table(settings.static_table)
         self._exchanges = exchanges
         self._waiting: set[int] = set()
-        self._connections: set[Connection] = set()
+        self._connections: set[Client] = set()
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.AbstractServer] = []
 
-    async def listen(self, addresses: list[tuple[str, int]]) -> int:
+    async def listen(
+        self, addresses: list[tuple[str, int]], make_connection: Callable[[], asyncio.Protocol]
+    ) -> int:
         """Bind every address, accept clients, and return the port.
 
         Raises:
@@ -94,9 +109,7 @@ class Listener:
                 self._sockets.append(sock)
                 port = sock.getsockname()[1]
             for sock in self._sockets:
-                server = await self.loop.create_server(
-                    lambda: Connection(self), sock=sock, backlog=_BACKLOG
-                )
+                server = await self.loop.create_server(make_connection, sock=sock, backlog=_BACKLOG)
                 self._servers.append(server)
         except BaseException:
             for sock in self._sockets:
@@ -138,7 +151,7 @@ class Listener:
 
     # -- what connections need -----------------------------------------------------------------
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: Client) -> bool:
         """Count a client in; False when there are too many."""
         if len(self._connections) >= self.limits.connections:
             log.warning("refused a client: %d connections are open", len(self._connections))
@@ -146,11 +159,11 @@ class Listener:
         self._connections.add(connection)
         return True
 
-    def dismiss(self, connection: Connection) -> None:
+    def dismiss(self, connection: Client) -> None:
         """The client is gone."""
         self._connections.discard(connection)
 
-    def register(self, connection: Connection) -> int:
+    def register(self, connection: Client) -> int:
         """An id for a request that the main side is to answer; 0 when too many wait for it."""
         if len(self._waiting) >= self.limits.pending:
             log.warning("refused a request: %d wait for the kernel", len(self._waiting))

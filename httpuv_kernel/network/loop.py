@@ -158,7 +158,7 @@ class NetworkSide:
         )
 
         async def listen() -> None:
-            port = await listener.listen(addresses)
+            port = await listener.listen(addresses, lambda: Connection(listener))
             self._listeners[server] = listener
             self._bridge.reply(call, port)
 

@@ -14,15 +14,13 @@ import math
 import os
 import socket
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
+from ..fields import ResponseHead
 from ..messages import Limits
 from .exchange import Exchange, ResponseStream
 from .framing import BodyEncoder, date_line, weak_etag
 from .sources import BodySource, MemorySource
-
-if TYPE_CHECKING:
-    from ..fields import ResponseHead
 
 __all__ = ["ResponseSink", "ResponseWriter"]
 
