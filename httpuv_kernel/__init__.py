@@ -29,6 +29,7 @@ from .main.server import (
     stop_server,
 )
 from .main.static_server import run_static_server
+from .main.websocket import WebSocket, broadcast
 from .static_paths import (
     StaticPath,
     StaticPathOptions,
@@ -45,7 +46,9 @@ __all__ = [
     "StaticPath",
     "StaticPathOptions",
     "WebServer",
+    "WebSocket",
     "__version__",
+    "broadcast",
     "browser_url",
     "exclude_static_path",
     "interrupt",

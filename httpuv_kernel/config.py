@@ -68,6 +68,27 @@ class HTTPUV(SingletonConfigurable):
         _KIB,
         help="Text of at least this size is sent with gzip; below, the gain is lost in a packet.",
     ).tag(config=True)
+    message_bytes = CInt(
+        16 * _MIB,
+        help="Largest WebSocket message, after decompression; more closes the socket with 1009.",
+    ).tag(config=True)
+    ping_interval = Float(
+        20.0,
+        help="A WebSocket that is silent this long gets a ping, so that no proxy drops it.",
+    ).tag(config=True)
+    pong_timeout = Float(
+        60.0,
+        help="A WebSocket that is silent this long after a ping is cut.",
+    ).tag(config=True)
+    compress_messages = Bool(
+        True,
+        help="Compress WebSocket messages (permessage-deflate) for clients that offer it.",
+    ).tag(config=True)
+    allowed_origins = List(
+        Unicode(),
+        help="Origins such as 'https://hub.example' whose pages may open WebSockets, beside the "
+        "server's own; '*' for all. Protects against cross-site WebSocket hijacking.",
+    ).tag(config=True)
     allowed_hosts = List(
         Unicode(),
         help="Names under which a server on a loopback address may be asked for, beside "

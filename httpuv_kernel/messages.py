@@ -2,8 +2,8 @@
 
 Everything in a message is an int, float, str, bytes, bool, None or a tuple, list or dict of those,
 so that it could cross to another process as it is. Things are named by id: `server`, `exchange`
-(one request and its response) and `call` (a question of the main side that the network side
-answers).
+(one request and its response), `socket` (the exchange that became a WebSocket) and `call` (a
+question of the main side that the network side answers).
 
 To the main side::
 
@@ -12,6 +12,10 @@ To the main side::
     (BODY, exchange, body)                    the body of a request that `on_headers` let pass
     (ACK, exchange, count)                    so many bytes of a stream were taken by the transport
     (GONE, exchange)                          the client has left; nothing more is wanted
+    (WS_OPEN, socket, server, head)           a WebSocket handshake; run `on_ws_open`
+    (WS_MESSAGE, socket, binary, message)     a message, str or bytes
+    (WS_CLOSED, socket, code, reason)         it is closed; the last of this socket
+    (WS_SENT, socket, count)                  so many bytes were taken by the transport
 
 To the network side::
 
@@ -22,6 +26,12 @@ To the network side::
     (END, exchange)                           its regular end
     (ABORT, exchange)                         cut the connection: the stream failed half-way
     (CONTINUE, exchange)                      `on_headers` agreed; read the body
+    (WS_ACCEPT, socket, subprotocol)          complete the handshake
+    (WS_SEND, socket, message)                send it
+    (WS_BROADCAST, sockets, message)          send it to all of them
+    (WS_CLOSE, socket, code, reason)          begin to close
+    (WS_HANDLED, socket, cost)                messages of this cost were handled
+    (WS_FLUSH, socket)                        report WS_SENT as soon as all is taken
     (ALARM, when)                             wake the main side at this time.monotonic()
     (LISTEN, call, server, addresses, settings)
     (STOP, call, server)
@@ -46,6 +56,11 @@ BODY: Final = "body"
 ACK: Final = "ack"
 GONE: Final = "gone"
 
+WS_OPEN: Final = "ws_open"
+WS_MESSAGE: Final = "ws_message"
+WS_CLOSED: Final = "ws_closed"
+WS_SENT: Final = "ws_sent"
+
 RESPOND: Final = "respond"
 SEND_FILE: Final = "send_file"
 START: Final = "start"
@@ -53,6 +68,12 @@ CHUNK: Final = "chunk"
 END: Final = "end"
 ABORT: Final = "abort"
 CONTINUE: Final = "continue"
+WS_ACCEPT: Final = "ws_accept"
+WS_SEND: Final = "ws_send"
+WS_BROADCAST: Final = "ws_broadcast"
+WS_CLOSE: Final = "ws_close"
+WS_HANDLED: Final = "ws_handled"
+WS_FLUSH: Final = "ws_flush"
 ALARM: Final = "alarm"
 LISTEN: Final = "listen"
 STOP: Final = "stop"
@@ -85,6 +106,10 @@ class Limits(NamedTuple):
     write_timeout: float
     linger_timeout: float
     gzip_bytes: int
+    message_bytes: int
+    ping_interval: float
+    pong_timeout: float
+    compress_messages: bool
 
 
 class Settings(NamedTuple):
@@ -93,6 +118,8 @@ class Settings(NamedTuple):
     limits: tuple[Any, ...]
     has_call: bool
     has_on_headers: bool
+    has_on_ws_open: bool
+    allowed_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...] | None  # None: any Host is served (not a loopback bind)
     static_table: tuple[Any, ...]
     token: str  # the path segment under which everything is mounted; "" for none

@@ -478,8 +478,9 @@ def indexes(case: Case) -> list[int]:
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 class TestFeeding:
     def test_whole(self, tmp_path: Path, case: Case) -> None:
-        (outcome,) = fed(tmp_path, case, [None])
-        assert agrees(outcome, case), outcome
+        # Repeated, for the server remembers requests by their bytes.
+        for outcome in fed(tmp_path, case, [None] * 3):
+            assert agrees(outcome, case), outcome
 
     def test_byte_by_byte(self, tmp_path: Path, case: Case) -> None:
         whole, outcome = fed(tmp_path, case, [None, "bytes"])

@@ -259,8 +259,13 @@ def test_service_async_returns_after_its_time(kernel: Kernel) -> None:
 
 
 def test_service_async_without_limit_ends_with_interrupt(kernel: Kernel) -> None:
-    kernel.run("ran = []\nlater(lambda: ran.append(1), 0.05)\nlater(interrupt, 0.1)")
-    kernel.run("await service_async(0)")
+    code = """
+    ran = []
+    later(lambda: ran.append(1), 0.05)
+    later(interrupt, 0.1)
+    await service_async(0)
+    """
+    kernel.run(code)
     assert kernel.value("ran") == [1]
 
 

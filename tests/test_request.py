@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from helpers import Client, Deliveries, Serving, configure, in_thread, request, watched_deliveries
+from helpers import (
+    Client,
+    Deliveries,
+    Serving,
+    configure,
+    in_thread,
+    request,
+    wait_until,
+    watched_deliveries,
+)
 
 from httpuv_kernel import Request, run_now
 from httpuv_kernel import __version__ as version
@@ -374,7 +383,7 @@ def test_a_large_body_arrives_whole(body_directory: Path, pieces: int | None) ->
 
 def test_a_large_body_is_on_disk_until_the_response(body_directory: Path) -> None:
     assert len(seen(lambda _: on_disk(body_directory), "POST", body=LARGE)) == 1
-    assert on_disk(body_directory) == []
+    wait_until(lambda: not on_disk(body_directory))
 
 
 def test_a_body_of_one_mib_is_in_memory(body_directory: Path) -> None:
@@ -394,7 +403,7 @@ def test_a_large_body_has_gone_after_an_error(
         raise ValueError("unread")
 
     assert Serving(app).ask("POST", body=LARGE).status == 500
-    assert on_disk(body_directory) == []
+    wait_until(lambda: not on_disk(body_directory))
 
 
 def test_a_large_body_lasts_as_long_as_its_coroutine(body_directory: Path) -> None:
@@ -403,14 +412,14 @@ def test_a_large_body_lasts_as_long_as_its_coroutine(body_directory: Path) -> No
         return {"body": str(len(request.body))}
 
     assert Serving(app).ask("POST", body=LARGE).text == str(len(LARGE))
-    assert on_disk(body_directory) == []
+    wait_until(lambda: not on_disk(body_directory))
 
 
 @pytest.mark.parametrize("when", ["while it sends", "while it waits"])
 def test_a_large_body_has_gone_when_the_client_left(body_directory: Path, when: str) -> None:
     with watched_deliveries() as deliveries:
         leave_with_a_body(deliveries, LARGE if when == "while it waits" else LARGE[:-1])
-        assert on_disk(body_directory) == []
+        wait_until(lambda: not on_disk(body_directory))
 
 
 def leave_with_a_body(deliveries: Deliveries, body: bytes) -> None:
@@ -439,7 +448,7 @@ def test_a_large_body_has_gone_when_its_server_stops(body_directory: Path) -> No
             assert len(on_disk(body_directory)) == 1
             serving.server.stop()
             assert client.is_closed()
-    assert on_disk(body_directory) == []
+    wait_until(lambda: not on_disk(body_directory))
 
 
 def test_from_which_size_bodies_are_on_disk_can_be_set(body_directory: Path) -> None:

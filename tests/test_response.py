@@ -159,7 +159,7 @@ def test_a_file_keeps_the_app_s_content_type(report: Path) -> None:
 
 def test_an_owned_file_is_removed(report: Path) -> None:
     assert got({"body": {"file": report, "owned": True}}).text == "<p>report"
-    assert not report.exists()
+    serve_until(lambda: not report.exists())
 
 
 def test_an_owned_file_is_removed_after_head(report: Path) -> None:

@@ -225,8 +225,8 @@ def test_later_without_a_server(run: Run) -> None:
     "how",
     [
         "later(interrupt, 0.05)",
-        "threading.Timer(0.05, interrupt).start()",
-        "later(lambda: threading.Thread(target=interrupt).start(), 0.05)",
+        "later(lambda: threading.Timer(0.05, interrupt).start())",
+        "later(lambda: threading.Thread(target=interrupt).start())",
     ],
     ids=["later", "timer", "thread"],
 )

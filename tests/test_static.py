@@ -108,7 +108,7 @@ def pub(tree: Path) -> Path:
 def ask(
     root: Path,
     target: str,
-    headers: Iterable[tuple[str, object]] = (),
+    sent: Iterable[tuple[str, object]] = (),
     *,
     method: str = "GET",
     body: bytes | list[bytes] = b"",
@@ -117,7 +117,7 @@ def ask(
     """One request to a server of nothing but a directory; no callback runs."""
     app = {"static_paths": {"/": static_path(root, **options)}}
     with start_server("127.0.0.1", 0, app) as server, Client(server.port) as client:
-        return client.ask(method, target, headers, body)
+        return client.ask(method, target, sent, body)
 
 
 def without_date(reply: Reply) -> Reply:

@@ -23,7 +23,7 @@ from ..static_paths import (
 __all__ = ["App", "as_app", "as_static_paths", "call_user", "user_traceback"]
 
 _HANDLERS = ("call", "on_headers", "on_ws_open")
-_KEYS = (*_HANDLERS, "static_paths", "static_path_options")
+_KEYS = (*_HANDLERS, "static_paths", "static_path_options", "subprotocols")
 # The manual's spellings, which a user who comes from R types first.
 _MANUAL_KEYS = {
     "onHeaders": "on_headers",
@@ -68,6 +68,7 @@ class App:
     on_ws_open: Callable[..., Any] | None = None
     static_paths: Mapping[str, StaticPath] = field(default_factory=dict)
     static_path_options: StaticPathOptions = field(default_factory=static_path_options)
+    subprotocols: tuple[str, ...] = ()
 
 
 def as_app(app: object) -> App:
@@ -90,6 +91,10 @@ def as_app(app: object) -> App:
     if not isinstance(options, StaticPathOptions):
         raise AppError(f"'static_path_options' is a static_path_options(...), not {options!r}")
     paths = as_static_paths(parts.pop("static_paths", None) or {})
+    subprotocols = parts.pop("subprotocols", ())
+    if isinstance(subprotocols, str) or not all(isinstance(name, str) for name in subprotocols):
+        raise AppError(f"'subprotocols' is a list of names, not {subprotocols!r}")
+    parts["subprotocols"] = tuple(subprotocols)
     return App(**parts, static_paths=paths, static_path_options=options)
 
 

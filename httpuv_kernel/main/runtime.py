@@ -24,6 +24,7 @@ from ..hosts import Host, find_host
 from ..network.loop import NetworkThread
 from .exchange import AppServer, Exchanges
 from .loop import MainLoop
+from .websocket import Sockets
 
 __all__ = ["Runtime", "close_runtime", "get_runtime", "running_runtime"]
 
@@ -39,6 +40,7 @@ class Runtime:
         self.servers: dict[int, AppServer] = {}
         self.loop = MainLoop(host, self.bridge)
         self.exchanges = Exchanges(self.loop, self.servers)
+        self.sockets = Sockets(self.loop, self.servers)
         self._network: NetworkThread | None = None
         self._lock = threading.RLock()  # guards _network and its starting and stopping
         self._switch_interval: float | None = None

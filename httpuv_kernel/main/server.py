@@ -69,6 +69,8 @@ class Server:
             tuple(config.limits()),
             self.app.call is not None,
             self.app.on_headers is not None,
+            self.app.on_ws_open is not None,
+            tuple(config.allowed_origins),
             allowed_hosts,
             self._table().to_plain(),
             self.token,

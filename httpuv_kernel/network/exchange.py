@@ -5,7 +5,8 @@ Network side.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from enum import Enum
+from typing import Final, NamedTuple
 
 from ..fields import ResponseHead
 from ..messages import Fields, RequestBody, RequestHead
@@ -13,7 +14,32 @@ from .body import BodyBuffer
 from .framing import BodyEncoder, RequestFacts, RequestRefused, accepts_gzip
 from .sources import BodySource
 
-__all__ = ["Exchange", "Reply", "ResponseStream"]
+__all__ = ["NEXT_ANSWERING", "Answering", "Exchange", "Reply", "ResponseStream"]
+
+
+class Answering(Enum):
+    """What happens with the oldest unanswered request."""
+
+    NOTHING = "there is none, or it has not begun"
+    ASKED = "on_headers decides"
+    RECEIVING = "its body is arriving"
+    CALLED = "the main side has it"
+    UPGRADING = "on_ws_open runs; then this connection is a WebSocket's"
+    STREAMING = "its response is partly written"
+    CLOSED = "the connection is closed, or about to be"
+
+    __hash__ = object.__hash__  # Enum's own is a Python function, and the table is asked often
+
+
+NEXT_ANSWERING: Final = {
+    Answering.NOTHING: frozenset(Answering),
+    Answering.ASKED: frozenset(Answering) - {Answering.ASKED},
+    Answering.RECEIVING: frozenset({Answering.CALLED, Answering.NOTHING, Answering.CLOSED}),
+    Answering.CALLED: frozenset({Answering.STREAMING, Answering.NOTHING, Answering.CLOSED}),
+    Answering.UPGRADING: frozenset({Answering.CLOSED}),
+    Answering.STREAMING: frozenset({Answering.NOTHING, Answering.CLOSED}),
+    Answering.CLOSED: frozenset({Answering.CLOSED}),
+}
 
 
 class Exchange:

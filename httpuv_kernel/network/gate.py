@@ -27,8 +27,14 @@ _CACHE_SIZE = 256
 class Gate:
     """Says of each request why it is refused, or None."""
 
-    def __init__(self, allowed: tuple[str, ...] | None, token: str = "") -> None:
-        """`allowed` names extra hosts, ".example.org" for all below it; None lets any host pass."""
+    def __init__(
+        self, allowed: tuple[str, ...] | None, token: str = "", origins: tuple[str, ...] = ()
+    ) -> None:
+        """`allowed` names extra hosts, ".example.org" for all below it; None lets any host pass.
+
+        `origins` are those whose pages may open sockets, beside a page of the same host.
+        """
+        self._origins = tuple(origin.lower().rstrip("/") for origin in origins)
         self.token = token.encode()
         self._allowed = None if allowed is None else tuple(name.lower() for name in allowed)
         self._verdicts: dict[bytes, tuple[int, str] | None] = {}
@@ -53,6 +59,24 @@ class Gate:
             self._verdicts.clear()
         self._verdicts[host] = verdict
         return verdict
+
+    def origin_refusal(self, origin: bytes | None, host: bytes) -> str | None:
+        """Why a page of this Origin may not open a WebSocket; a browser always names its origin.
+
+        The scheme is not compared: behind a proxy the page has https and this server http.
+        """
+        if origin is None:
+            return None
+        text = origin.decode("latin-1").lower().rstrip("/")
+        scheme, _, authority = text.partition("://")
+        if scheme in ("http", "https") and authority == host.decode("latin-1").lower():
+            return None
+        if "*" in self._origins or text in self._origins:
+            return None
+        return (
+            f"pages of {text!r} may not open WebSockets here; "
+            f"if they should, set c.HTTPUV.allowed_origins = [{text!r}]"
+        )
 
     def _judge(self, host: bytes) -> tuple[int, str] | None:
         match = _HOST.fullmatch(host)

@@ -13,58 +13,31 @@ Network side.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
-import socket
-import struct
 from collections import deque
-from enum import Enum
 from time import monotonic
 from typing import Any, Final, cast
 
 from ..fields import ResponseHead
-from ..messages import ACK, BODY, GONE, HEADERS, REQUEST, Address
-from .exchange import Exchange, Reply
+from ..messages import ACK, BODY, GONE, HEADERS, REQUEST, WS_CLOSED, WS_OPEN, Address
+from .exchange import NEXT_ANSWERING, Answering, Exchange, Reply
 from .files import open_file
 from .framing import RequestRefused, error_response
+from .handshake import answer_handshake, asks_for_websocket, upgrade_refusal
 from .listener import Listener
 from .pages import error_reply
 from .reading import Reading, RequestReader
-from .writing import ResponseWriter
+from .websocket import WebSocketConnection
+from .writing import ResponseWriter, reset
 
-__all__ = ["Answering", "Connection"]
+__all__ = ["Connection"]
 
 log = logging.getLogger("httpuv_kernel")
-access_log = logging.getLogger("httpuv_kernel.access")
 
-
-class Answering(Enum):
-    """What happens with the oldest unanswered request."""
-
-    NOTHING = "there is none, or it has not begun"
-    ASKED = "on_headers decides"
-    RECEIVING = "its body is arriving"
-    CALLED = "the main side has it"
-    STREAMING = "its response is partly written"
-    CLOSED = "the connection is closed, or about to be"
-
-    __hash__ = object.__hash__  # Enum's own is a Python function, and the table is asked often
-
-
-_NEXT: Final = {
-    Answering.NOTHING: frozenset(Answering),
-    Answering.ASKED: frozenset(Answering) - {Answering.ASKED},
-    Answering.RECEIVING: frozenset({Answering.CALLED, Answering.NOTHING, Answering.CLOSED}),
-    Answering.CALLED: frozenset({Answering.STREAMING, Answering.NOTHING, Answering.CLOSED}),
-    Answering.STREAMING: frozenset({Answering.NOTHING, Answering.CLOSED}),
-    Answering.CLOSED: frozenset({Answering.CLOSED}),
-}
 
 # While it is one of these, what arrives is parsed; else it waits.
 _READS: Final = frozenset({Answering.NOTHING, Answering.RECEIVING})
-
-_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
 _STASH_BYTES = 64 * 1024  # what may wait unparsed behind an unanswered request
 
@@ -129,11 +102,16 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: the main side need not answer it."""
+        answering = self._answering
         self._enter(Answering.CLOSED)
         self._deadline = math.inf
         if self._queue and self._queue[0].id:
             self._listener.forget(self._queue[0].id)
-            self._listener.bridge.post((GONE, self._queue[0].id))
+            number = self._queue[0].id
+            if answering is Answering.UPGRADING:
+                self._listener.bridge.post((WS_CLOSED, number, 1006, ""))
+            else:
+                self._listener.bridge.post((GONE, number))
         self._writer.close()
         self._drop_requests()
         self._listener.dismiss(self)
@@ -209,30 +187,39 @@ class Connection(asyncio.Protocol):
         elif not exchange.facts.target:  # the token's segment, without the slash that links need
             location = listener.gate.token.decode() + "/"
             self._reply(exchange, error_reply(exchange, 308, {"Location": location}))
-        elif listener.site.table.has_paths and self._serve_static(exchange):
+        elif self._answered_here(exchange):
             pass
         elif listener.has_on_headers:
             if self._register(exchange):
                 self._enter(Answering.ASKED)
                 head = exchange.head(self._peer, self._local)
                 listener.bridge.post((HEADERS, exchange.id, listener.id, head))
-        elif not listener.has_call:
-            self._answer(exchange, 404)
         else:
             self._receive_or_call(exchange)
 
-    def _serve_static(self, exchange: Exchange) -> bool:
-        answer = self._listener.site.answer(exchange)
-        if answer is None:
+    def _answered_here(self, exchange: Exchange) -> bool:
+        """Answer from disk, or refuse an upgrade; False when the request is the app's."""
+        site = self._listener.site
+        reply = site.answer(exchange) if site.table.has_paths else None
+        if reply is not None:
+            self._reply(exchange, reply)
+            return True
+        if not asks_for_websocket(exchange):
             return False
-        self._reply(exchange, answer)
-        return True
+        refusal = upgrade_refusal(exchange, self._listener.gate, self._listener.has_on_ws_open)
+        if refusal is not None:
+            self._answer(exchange, *refusal)
+        return refusal is not None
 
     def _reply(self, exchange: Exchange, reply: Reply) -> None:
         self._writer.respond(exchange, reply.head, reply.body, reply.source)
 
     def _receive_or_call(self, exchange: Exchange) -> None:
-        if exchange.complete:
+        if asks_for_websocket(exchange):
+            self._open_socket(exchange)
+        elif not self._listener.has_call:
+            self._answer(exchange, 404)
+        elif exchange.complete:
             self._call(exchange)
         elif exchange.refusal is not None:
             self._refuse(exchange)
@@ -251,6 +238,13 @@ class Connection(asyncio.Protocol):
             self._enter(Answering.CALLED)
             head = exchange.head(self._peer, self._local)
             listener.bridge.post((REQUEST, exchange.id, listener.id, head, exchange.take_body()))
+
+    def _open_socket(self, exchange: Exchange) -> None:
+        """Have the main side run `on_ws_open`; it accepts."""
+        if exchange.id or self._register(exchange):
+            self._enter(Answering.UPGRADING)
+            head = exchange.head(self._peer, self._local)
+            self._listener.bridge.post((WS_OPEN, exchange.id, self._listener.id, head))
 
     def _register(self, exchange: Exchange) -> bool:
         """Give the request the id by which the main side answers it, unless too many wait."""
@@ -281,6 +275,26 @@ class Connection(asyncio.Protocol):
             self._receive_or_call(self._queue[0])
             self._advance()
             self._set_deadline()
+
+    def accept(self, subprotocol: str | None) -> None:
+        """Become a WebSocket."""
+        if self._answering is not Answering.UPGRADING:
+            return
+        exchange = self._queue.popleft()
+        listener, transport = self._listener, self._transport
+        handshake = answer_handshake(
+            exchange, subprotocol, compress=listener.limits.compress_messages
+        )
+        successor = WebSocketConnection(listener, exchange.id, transport, handshake.extensions)
+        self._enter(Answering.CLOSED)
+        self._writer.close()
+        listener.replace(self, successor, exchange.id)
+        transport.set_protocol(successor)
+        transport.write(handshake.head)
+        stash, self._stash = self._stash, b""
+        transport.resume_reading()
+        if stash:
+            successor.data_received(stash)
 
     def respond(self, head: ResponseHead, body: bytes) -> None:
         """A whole response."""
@@ -319,11 +333,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection, in a way that a client cannot take for an end."""
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._transport.abort()
+        reset(self._transport)
 
     def close(self) -> None:
         """Close the connection once what is written has gone out."""
@@ -350,7 +360,9 @@ class Connection(asyncio.Protocol):
         exchange.discard()
         self._writer.close_stream()
         if self._listener.access_log:
-            self._log_access(exchange)
+            refusal = exchange.refusal
+            status = self._writer.status if refusal is None else refusal.status
+            self._listener.log_access(self._peer[0], exchange, status)
         if keep:
             self._deadline = math.inf
             self._enter(Answering.NOTHING)
@@ -360,17 +372,6 @@ class Connection(asyncio.Protocol):
         else:
             self._enter(Answering.CLOSED)
             self._hang_up(exchange)
-
-    def _log_access(self, exchange: Exchange) -> None:
-        refusal = exchange.refusal
-        access_log.info(
-            "%s %s %s %d %.1f ms",
-            self._peer[0] or "-",
-            exchange.method.decode() or "-",
-            exchange.facts.target.decode("latin-1") or "-",
-            self._writer.status if refusal is None else refusal.status,
-            (monotonic() - exchange.begun) * 1000,
-        )
 
     def _hang_up(self, exchange: Exchange) -> None:
         """Close; with a request half read, read on for a while first.
@@ -396,7 +397,7 @@ class Connection(asyncio.Protocol):
     # -- phases and deadlines ------------------------------------------------------------------
 
     def _enter(self, phase: Answering) -> None:
-        if phase not in _NEXT[self._answering]:
+        if phase not in NEXT_ANSWERING[self._answering]:
             raise RuntimeError(f"answering: {self._answering.name} cannot become {phase.name}")
         self._answering = phase
 

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Protocol
 
 from ..bridge import Bridge
@@ -24,6 +25,7 @@ from .static import StaticSite
 __all__ = ["Listener"]
 
 log = logging.getLogger("httpuv_kernel")
+access_log = logging.getLogger("httpuv_kernel.access")
 
 # How many clients may wait in the system's queue while the loop is held up by the GIL.
 _BACKLOG = 1024
@@ -82,11 +84,12 @@ class Listener:
         self.loop = loop
         self.bridge = bridge
         self.limits = Limits(*settings.limits)
-        self.gate = Gate(settings.allowed_hosts, settings.token)
+        self.gate = Gate(settings.allowed_hosts, settings.token, settings.allowed_origins)
         self.access_log = settings.access_log
         self.known_requests: dict[bytes, Exchange] = {}
         self.has_call = settings.has_call
         self.has_on_headers = settings.has_on_headers
+        self.has_on_ws_open = settings.has_on_ws_open
         self.set_static_table(settings.static_table)
         self._exchanges = exchanges
         self._waiting: set[int] = set()
@@ -159,6 +162,13 @@ class Listener:
         self._connections.add(connection)
         return True
 
+    def replace(self, connection: Client, successor: Client, number: int) -> None:
+        """The client goes on in another protocol; so does what has this id."""
+        self._connections.discard(connection)
+        self._connections.add(successor)
+        self._exchanges[number] = successor
+        self._waiting.discard(number)
+
     def dismiss(self, connection: Client) -> None:
         """The client is gone."""
         self._connections.discard(connection)
@@ -172,6 +182,17 @@ class Listener:
         self._exchanges[number] = connection
         self._waiting.add(number)
         return number
+
+    def log_access(self, peer: str, exchange: Exchange, status: int) -> None:
+        """A line for each response, when that is wanted."""
+        access_log.info(
+            "%s %s %s %d %.1f ms",
+            peer or "-",
+            exchange.method.decode() or "-",
+            exchange.facts.target.decode("latin-1") or "-",
+            status,
+            (monotonic() - exchange.begun) * 1000,
+        )
 
     def begun(self, exchange: int) -> None:
         """The main side has begun to answer; the request waits no longer."""

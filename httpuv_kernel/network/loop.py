@@ -23,6 +23,7 @@ from .. import messages
 from ..bridge import Bridge
 from .http1 import Connection
 from .listener import Listener
+from .websocket import WebSocketConnection, broadcast
 
 __all__ = ["NetworkThread"]
 
@@ -93,7 +94,7 @@ class NetworkSide:
         self._bridge = bridge
         self._heartbeat = heartbeat
         self._listeners: dict[int, Listener] = {}
-        self._exchanges: dict[int, Connection] = {}
+        self._exchanges: dict[int, Connection | WebSocketConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[..., None]] = {
             messages.CONTINUE: self._on_exchange(Connection.proceed),
@@ -103,6 +104,12 @@ class NetworkSide:
             messages.CHUNK: self._on_exchange(Connection.chunk),
             messages.END: self._on_exchange(Connection.end),
             messages.ABORT: self._on_exchange(Connection.abort),
+            messages.WS_ACCEPT: self._on_exchange(Connection.accept),
+            messages.WS_SEND: self._on_exchange(WebSocketConnection.send),
+            messages.WS_CLOSE: self._on_exchange(WebSocketConnection.close_with),
+            messages.WS_HANDLED: self._on_exchange(WebSocketConnection.handled),
+            messages.WS_FLUSH: self._on_exchange(WebSocketConnection.flush),
+            messages.WS_BROADCAST: self._broadcast,
             messages.ALARM: self._alarm,
             messages.LISTEN: self._listen,
             messages.STOP: self._stop,
@@ -146,6 +153,10 @@ class NetworkSide:
                 method(connection, *arguments)
 
         return handle
+
+    def _broadcast(self, sockets: tuple[int, ...], message: str | bytes) -> None:
+        targets = [self._exchanges.get(number) for number in sockets]
+        broadcast([each for each in targets if isinstance(each, WebSocketConnection)], message)
 
     def _alarm(self, when: float) -> None:
         self._loop.call_later(max(0.0, when - monotonic()), self._bridge.to_main.nudge)

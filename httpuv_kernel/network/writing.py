@@ -9,10 +9,12 @@ Network side.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
 import socket
+import struct
 from time import monotonic
 from typing import Final, Protocol
 
@@ -22,7 +24,7 @@ from .exchange import Exchange, ResponseStream
 from .framing import BodyEncoder, date_line, weak_etag
 from .sources import BodySource, MemorySource
 
-__all__ = ["ResponseSink", "ResponseWriter"]
+__all__ = ["ResponseSink", "ResponseWriter", "reset"]
 
 log = logging.getLogger("httpuv_kernel")
 
@@ -39,6 +41,18 @@ _END_OF_HEAD: Final = {  # by (keep the connection, HTTP/1.1)
     (False, True): b"Connection: close\r\n\r\n",
     (False, False): b"Connection: close\r\n\r\n",
 }
+
+
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Cut a connection in a way that the client cannot take for an end."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
 
 
 class ResponseSink(Protocol):

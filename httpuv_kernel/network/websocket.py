@@ -1,0 +1,260 @@
+"""One WebSocket after its handshake: frames in and out, keepalive, back-pressure (RFC 6455).
+
+Frames are websockets' Sans-I/O protocol; here are the transport, the clock and the bridge.
+
+Network side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Sequence
+from time import monotonic
+from typing import cast
+
+from websockets.extensions.base import Extension
+from websockets.frames import Frame, Opcode
+from websockets.protocol import SERVER, State
+from websockets.protocol import Protocol as FrameProtocol
+
+from ..messages import WS_CLOSED, WS_MESSAGE, WS_SENT
+from .listener import Listener
+
+__all__ = ["WebSocketConnection", "broadcast"]
+
+log = logging.getLogger("httpuv_kernel")
+
+# What the main side may have on its table of one socket before its client must wait.
+_WINDOW_BYTES = 1024 * 1024
+_MESSAGE_COST = 128  # a message costs more than its bytes
+_SENT_BYTES = 64 * 1024  # how much is sent before the main side is told, unless it asks
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """A socket that is open, or closing. Everything runs on the network thread."""
+
+    __slots__ = (
+        "_deadline",
+        "_fragments",
+        "_frames",
+        "_heard_at",
+        "_in_flight",
+        "_is_text",
+        "_listener",
+        "_over_since",
+        "_paused",
+        "_pinged_at",
+        "_reading_paused",
+        "_transport",
+        "_unreported",
+        "_wants_flush",
+        "id",
+    )
+
+    def __init__(
+        self,
+        listener: Listener,
+        number: int,
+        transport: asyncio.Transport,
+        extensions: Sequence[Extension],
+    ) -> None:
+        self.id = number
+        self._listener = listener
+        self._transport = transport
+        self._frames = FrameProtocol(
+            SERVER, state=State.OPEN, max_size=listener.limits.message_bytes, logger=_frame_log
+        )
+        self._frames.extensions = list(extensions)
+        self._fragments: list[bytes] = []
+        self._is_text = False
+        self._in_flight = 0
+        self._reading_paused = False
+        self._paused = False
+        self._over_since = math.inf
+        self._unreported = 0
+        self._wants_flush = False
+        self._heard_at = self._pinged_at = monotonic()
+        self._deadline = math.inf
+
+    # -- asyncio.Protocol ----------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take frames apart."""
+        self._heard_at = monotonic()
+        self._frames.receive_data(data)
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """The client has gone, with a close frame or without."""
+        self._frames.receive_eof()
+        self._advance()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The main side runs its on_close."""
+        received = self._frames.close_rcvd
+        code, reason = (1006, "") if received is None else (received.code, received.reason)
+        self._listener.bridge.post((WS_CLOSED, self.id, int(code), reason))
+        self._listener.forget(self.id)
+        self._listener.dismiss(self)
+        self._fragments.clear()
+
+    def pause_writing(self) -> None:
+        """The client does not take what is written."""
+        self._paused = True
+        self._over_since = monotonic()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._paused = False
+        self._over_since = math.inf
+        self._report()
+
+    # -- frames in -------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Handle what has come, and write what that calls for."""
+        for event in self._frames.events_received():
+            self._on_frame(cast(Frame, event))
+        self._write()
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
+            self._is_text = frame.opcode is Opcode.TEXT
+            if frame.fin:
+                self._deliver(bytes(frame.data))
+            else:
+                self._fragments.append(bytes(frame.data))
+        elif frame.opcode is Opcode.CONT:
+            self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                whole = b"".join(self._fragments)
+                self._fragments.clear()
+                self._deliver(whole)
+
+    def _deliver(self, data: bytes) -> None:
+        """Hand a whole message to the main side."""
+        message: str | bytes = data
+        if self._is_text:
+            try:
+                message = data.decode()
+            except UnicodeDecodeError:
+                if self._frames.state is State.OPEN:
+                    self._frames.fail(1007, "the text is not UTF-8")
+                return
+        self._listener.bridge.post((WS_MESSAGE, self.id, not self._is_text, message))
+        self._in_flight += len(data) + _MESSAGE_COST
+        if self._in_flight > _WINDOW_BYTES and not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def handled(self, cost: int) -> None:
+        """The main side has run the handlers of messages that cost so much."""
+        self._in_flight -= cost
+        if self._reading_paused and self._in_flight <= _WINDOW_BYTES // 2:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    # -- frames out ------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        for data in self._frames.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:  # both close frames are out: the server closes first (section 7.1.1)
+                self._transport.close()
+                self._deadline = monotonic() + self._listener.limits.linger_timeout
+
+    def send(self, message: str | bytes) -> None:
+        """Send a message; nothing once the socket is closing."""
+        if self._frames.state is State.OPEN:
+            if isinstance(message, str):
+                self._frames.send_text(message.encode())
+            else:
+                self._frames.send_binary(message)
+            self._write()
+        self._sent(len(message))
+
+    def send_frame(self, wire: bytes, size: int) -> None:
+        """Send a message that is a frame already."""
+        if self._frames.state is State.OPEN:
+            self._transport.write(wire)
+        self._sent(size)
+
+    def _sent(self, size: int) -> None:
+        self._unreported += size
+        if not self._paused and self._unreported >= _SENT_BYTES:
+            self._report()
+
+    def flush(self) -> None:
+        """Tell the main side as soon as the transport has taken what was sent so far."""
+        self._wants_flush = True
+        if not self._paused:
+            self._report()
+
+    def _report(self) -> None:
+        if self._unreported or self._wants_flush:
+            self._listener.bridge.post((WS_SENT, self.id, self._unreported))
+            self._unreported = 0
+            self._wants_flush = False
+
+    def close_with(self, code: int, reason: str) -> None:
+        """Begin the closing handshake."""
+        if self._frames.state is State.OPEN:
+            self._frames.send_close(code, reason)
+            self._deadline = monotonic() + self._listener.limits.linger_timeout
+            self._write()
+
+    def close(self) -> None:
+        """The server stops."""
+        self.close_with(1001, "the server stops")
+
+    # -- time and descriptors ----------------------------------------------------------------------
+
+    def expire(self, now: float) -> None:
+        """Called every second or so: keep alive, and end what is dead or does not read."""
+        limits = self._listener.limits
+        if now > self._deadline:
+            self._transport.abort()
+        elif self._frames.state is not State.OPEN:
+            return
+        elif now > self._over_since + limits.write_timeout:
+            log.warning("a WebSocket was closed with 1013: its client reads too slowly")
+            self.close_with(1013, "too slow")
+        elif now > self._heard_at + limits.ping_interval + limits.pong_timeout:
+            log.info("a WebSocket was closed: its client does not answer")
+            self._transport.abort()
+        elif now > max(self._heard_at, self._pinged_at) + limits.ping_interval:
+            self._pinged_at = now
+            self._frames.send_ping(b"")
+            self._write()
+
+    def fileno(self) -> int:
+        """The descriptor of its socket; -1 when there is none any more."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
+    @property
+    def compression(self) -> Extension | None:
+        """What its messages are compressed with."""
+        return self._frames.extensions[0] if self._frames.extensions else None
+
+
+_frame_log = logging.getLogger("httpuv_kernel.websocket")
+
+
+def broadcast(connections: list[WebSocketConnection], message: str | bytes) -> None:
+    """Send one message to many; framed once, and compressed once for all that compress alike."""
+    opcode = Opcode.TEXT if isinstance(message, str) else Opcode.BINARY
+    data = message.encode() if isinstance(message, str) else message
+    wires: dict[str, bytes] = {}
+    for connection in connections:
+        compression = connection.compression
+        key = repr(compression)
+        wire = wires.get(key)
+        if wire is None:
+            extensions = [compression] if compression is not None else []
+            wire = wires[key] = Frame(opcode, data).serialize(mask=False, extensions=extensions)
+        connection.send_frame(wire, len(message))

@@ -1,0 +1,725 @@
+"""Static paths and their options: what a user writes, what is inherited, changed and refused."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import pytest
+from helpers import Client, Reply, Serving, request
+
+from httpuv_kernel import (
+    StaticPath,
+    StaticPathOptions,
+    WebServer,
+    exclude_static_path,
+    start_server,
+    static_path,
+    static_path_options,
+)
+from httpuv_kernel.errors import AppError, HttpuvError, StaticPathError
+
+HTML = [("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path.resolve() / "pub"
+    for name in ("index.html", "a.txt", "a.css", "sub/index.html", "sub/b.txt", "no/c.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"this is {name}")
+    return root
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    other = tmp_path.resolve() / "other"
+    other.mkdir()
+    (other / "a.txt").write_text("the other a")
+    return other
+
+
+def ask(
+    paths: object,
+    target: str,
+    sent: Iterable[tuple[str, object]] = (),
+    *,
+    method: str = "GET",
+    options: object = None,
+) -> Reply:
+    """One request to a server of static paths, with an app behind them."""
+    app = {
+        "static_paths": paths if isinstance(paths, dict) else {"/": paths},
+        "static_path_options": options,
+        "call": lambda req: {"status": 203, "body": f"app: {req['PATH_INFO']}"},
+    }
+    return Serving(app).ask(method, target, sent)
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["3", "/3", "3/", "/3/", "//3//"])
+def test_a_name_is_normalised(root: Path, name: str) -> None:
+    assert ask({name: root}, "/3/a.txt").text == "this is a.txt"
+    assert ask({name: root}, "/a.txt").status == 203
+    server = start_server("127.0.0.1", 0, {"static_paths": {name: root}})
+    assert list(server.static_paths) == ["/3"]
+    server.remove_static_path(name)
+    assert list(server.static_paths) == []
+
+
+@pytest.mark.parametrize("name", ["", "/", "//"])
+def test_the_name_of_the_root(root: Path, name: str) -> None:
+    assert ask({name: root}, "/a.txt").text == "this is a.txt"
+
+
+@pytest.mark.parametrize("name", ["..", "/a/../b", "/./a", 3, None, b"/a"])
+def test_a_name_that_cannot_be_one(root: Path, name: Any) -> None:
+    with pytest.raises(StaticPathError, match="name of a static path"):
+        start_server("127.0.0.1", 0, {"static_paths": {name: root}})
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ("/a/a.txt", "this is a.txt"),
+        ("/a/b/a.txt", "the other a"),
+        ("/a/b/sub/b.txt", "404 Not Found\n"),  # the longest prefix decides, alone
+        ("/a/bb/a.txt", "404 Not Found\n"),
+        ("/a/b/c/a.txt", "404 Not Found\n"),
+        ("/a/b/x/y/a.txt", "this is a.txt"),
+        ("/ab/a.txt", "app: /ab/a.txt"),
+        ("/a", ""),
+        ("/", "app: /"),
+        ("/a%2Fb/a.txt", "the other a"),
+        ("/%61/b/a.txt", "the other a"),
+        ("/caf%C3%A9%20b/a.txt", "the other a"),
+        ("/file", "this is a.txt"),
+        ("/file/", "this is a.txt"),
+        ("/file/x", "404 Not Found\n"),
+        ("/files", "app: /files"),
+    ],
+)
+def test_the_longest_prefix_of_whole_segments(
+    root: Path, other: Path, target: str, wanted: str
+) -> None:
+    paths = {
+        "/a": root,
+        "/a/b": other,
+        "/a/b/x/y": root,
+        "/café b": other,
+        "/file": root / "a.txt",
+    }
+    assert ask(paths, target).text == wanted
+
+
+# -- options and what inherits them ----------------------------------------------------------------
+
+
+def test_the_manuals_defaults_and_order() -> None:
+    names = list(inspect.signature(static_path_options).parameters)[:6]
+    assert names == [
+        "indexhtml", "fallthrough", "html_charset", "headers", "validation", "exclude",
+    ]  # fmt: skip
+    assert list(inspect.signature(static_path).parameters)[:6] == ["path", *names[:5]]
+    options = static_path_options()
+    assert [getattr(options, name) for name in names] == [True, False, "utf-8", {}, "", False]
+    others = ("listing", "hidden", "cors", "cross_origin_isolated", "sandbox", "spa")
+    assert not any(getattr(options, name) for name in others)
+    assert options.follow_symlinks == "inside"
+
+
+@pytest.mark.parametrize(
+    ("app", "own", "kind"),
+    [
+        ({}, {}, "text/html; charset=utf-8"),
+        ({"html_charset": "latin1"}, {}, "text/html; charset=latin1"),
+        ({"html_charset": "latin1"}, {"html_charset": None}, "text/html; charset=latin1"),
+        ({"html_charset": "latin1"}, {"html_charset": "utf-16"}, "text/html; charset=utf-16"),
+        ({"html_charset": "latin1"}, {"html_charset": ""}, "text/html"),
+        ({"html_charset": ""}, {}, "text/html"),
+        ({"headers": {"Content-Type": "a/b"}}, {}, "a/b"),
+        ({"headers": {"Content-Type": "a/b"}}, {"headers": {"X": "y"}}, "text/html; charset=utf-8"),
+        ({"headers": {"Content-Type": "a/b"}}, {"headers": {}}, "text/html; charset=utf-8"),
+    ],
+)
+def test_none_inherits_and_empty_unsets(
+    root: Path, app: dict[str, Any], own: dict[str, Any], kind: str
+) -> None:
+    for options in (app, static_path_options(**app), StaticPathOptions(**app)):
+        assert ask(static_path(root, **own), "/", options=options)["content-type"] == kind
+
+
+def test_the_charset_is_of_html_only(root: Path) -> None:
+    for options in ({"html_charset": "latin1"}, {"html_charset": ""}):
+        assert ask(root, "/a.css", options=options)["content-type"] == "text/css; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("app", "own", "status"),
+    [
+        ({}, {}, 200),
+        ({"indexhtml": False}, {}, 404),
+        ({"indexhtml": False}, {"indexhtml": True}, 200),
+        ({}, {"indexhtml": False}, 404),
+        ({"indexhtml": False, "fallthrough": True}, {}, 203),
+        ({"fallthrough": True}, {"indexhtml": False, "fallthrough": False}, 404),
+        ({"indexhtml": False, "listing": True}, {}, 200),
+        ({"indexhtml": False, "listing": True}, {"listing": False}, 404),
+        ({"exclude": True}, {}, 203),
+    ],
+)
+def test_flags_are_inherited(
+    root: Path, app: dict[str, Any], own: dict[str, Any], status: int
+) -> None:
+    assert ask(static_path(root, **own), "/", options=app).status == status
+
+
+@pytest.mark.parametrize(
+    "target", ["/missing", "/no/", "/no", "/..", "/../x", "/.env", "/%5c", "/a.txt/b", "//", "/nul"]
+)
+def test_fallthrough_asks_the_app_for_what_is_not_there(root: Path, target: str) -> None:
+    """PATH_INFO stays percent-encoded."""
+    assert ask(static_path(root, fallthrough=True), target).text == f"app: {target}"
+    assert ask(static_path(root), target).status == 404
+
+
+def test_fallthrough_without_a_call_is_a_404(root: Path) -> None:
+    app = {"static_paths": {"/": static_path(root, fallthrough=True)}}
+    with start_server("127.0.0.1", 0, app) as server, Client(server.port) as client:
+        assert client.ask(target="/missing").status == 404
+
+
+def test_fallthrough_is_for_files_that_are_missing_only(root: Path) -> None:
+    path = static_path(root, fallthrough=True)
+    assert ask(path, "/a.txt").text == "this is a.txt"
+    assert ask(path, "/missing", method="POST").status == 405
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/sub", 203),
+        ("/sub/", 203),
+        ("/sub/b.txt", 203),
+        ("/s%75b/b.txt", 203),
+        ("/sub%2fb.txt", 203),
+        ("/sub/deeper/x", 203),
+        ("/sub/..", 203),
+        ("/a.txt", 203),
+        ("/a.txt?x", 203),
+        ("/%61.txt", 203),
+        ("/a.txt/", 203),
+        ("/subs", 404),
+        ("/a.txt2", 404),
+        ("/a.css", 200),
+        ("/", 200),
+        ("//sub/b.txt", 404),  # no way around
+        ("/./sub/b.txt", 404),
+        ("/no/../sub/b.txt", 404),
+        ("/sub/back/b.txt", 200),  # a static path inside again
+    ],
+)
+def test_excluded(root: Path, target: str, status: int) -> None:
+    paths = {
+        "/": root,
+        "/sub": exclude_static_path(),
+        "/a.txt": exclude_static_path(),
+        "/sub/back": root / "sub",
+    }
+    assert ask(paths, target).status == status
+
+
+def test_an_excluded_path_takes_every_method(root: Path) -> None:
+    paths = {"/": root, "/api": exclude_static_path()}
+    assert ask(paths, "/api", method="POST").text == "app: /api"
+
+
+# -- validation ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "validation",
+    ['"X-Key" = "Secret 1"', '"X-Key" == "Secret 1"', ' "x-key"=="Secret 1" ',
+     {"X-Key": "Secret 1"}, {"x-KEY": "Secret 1"}],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ([("X-Key", "Secret 1")], 200),
+        ([("x-kEY", "Secret 1")], 200),
+        ([("X-Key", " Secret 1 ")], 200),
+        ([("X-Key", "secret 1")], 403),
+        ([("X-Key", "Secret 12")], 403),
+        ([("X-Key", "Secret")], 403),
+        ([("X-Key", '"Secret 1"')], 403),
+        ([("X-Key", "")], 403),
+        ([("X-Keys", "Secret 1")], 403),
+        ([], 403),
+    ],
+)
+def test_validation(root: Path, validation: Any, sent: Any, status: int) -> None:
+    path = static_path(root, validation=validation)
+    for target in ("/a.txt", "/missing", "/sub", "/../x"):
+        reply = ask(path, target, sent)
+        assert (reply.status == 403) == (status == 403)
+    assert ask(path, "/a.txt", sent).status == status
+    assert ask(path, "/a.txt", sent, method="POST").status == (403 if status == 403 else 405)
+
+
+@pytest.mark.parametrize("empty", ["", {}])
+def test_an_empty_validation_unsets(root: Path, empty: Any) -> None:
+    options = {"validation": '"k" = "v"'}
+    assert ask(root, "/a.txt", options=options).status == 403
+    assert ask(static_path(root, validation=empty), "/a.txt", options=options).status == 200
+
+
+def test_validation_stands_before_fallthrough_and_holds_for_cached_files(root: Path) -> None:
+    path = static_path(root, validation={"k": "v"}, fallthrough=True)
+    assert ask(path, "/missing").status == 403
+    with start_server("127.0.0.1", 0, {"static_paths": {"/": path}}) as server:
+        with Client(server.port) as client:
+            for sent, status in ([("k", "v")], 200), ([], 403), ([("k", "v")], 200), ([], 403):
+                assert client.ask(target="/a.txt", headers=sent).status == status
+
+
+# -- headers ---------------------------------------------------------------------------------------
+
+
+def test_extra_headers(root: Path) -> None:
+    headers = {"X-One": "1", "X-Number": 2, "X-Two": ["a", "b"], "Content-Type": "text/x-own"}
+    reply = ask(static_path(root, headers={**headers, "Cache-Control": "max-age=9"}), "/a.txt")
+    assert (reply["x-one"], reply["x-number"], reply.all("x-two")) == ("1", "2", ["a", "b"])
+    assert (reply["content-type"], reply["cache-control"]) == ("text/x-own", "max-age=9")
+    assert ask(static_path(root, headers=[("a", "1"), ("A", "2")]), "/a.txt").all("a") == ["1", "2"]
+
+
+def test_headers_may_be_an_iterator(root: Path) -> None:
+    path = static_path(root, headers=(pair for pair in [("X-One", "1")]))
+    assert ask(path, "/a.txt")["x-one"] == "1"
+
+
+def test_headers_of_the_connection_are_the_servers_own(root: Path) -> None:
+    headers = {
+        "Content-Length": "3",
+        "Transfer-Encoding": "chunked",
+        "Connection": "close",
+        "Upgrade": "x",
+        "Keep-Alive": "timeout=1",
+    }
+    with start_server(
+        "127.0.0.1", 0, {"static_paths": {"/": static_path(root, headers=headers)}}
+    ) as server, Client(server.port) as client:  # fmt: skip
+        for _ in range(2):
+            reply = client.ask(target="/a.txt")
+            assert (reply.text, reply["content-length"]) == ("this is a.txt", "13")
+            assert not {"transfer-encoding", "upgrade", "keep-alive"} & dict(reply.headers).keys()
+
+
+@pytest.mark.parametrize("name", ["ETag", "Last-Modified", "Accept-Ranges", "Date"])
+def test_no_field_of_one_value_is_sent_twice(root: Path, name: str) -> None:
+    value = {"ETag": '"own"', "Accept-Ranges": "none"}.get(name, "Sun, 06 Nov 1994 08:49:37 GMT")
+    reply = ask(static_path(root, headers={name: value}), "/a.txt")
+    assert len(reply.all(name)) == 1
+
+
+# -- cors, isolation, sandbox, spa -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "target", "status"),
+    [
+        ([], "/a.txt", 200),
+        ([("Origin", "null")], "/a.txt", 200),
+        ([("Range", "bytes=0-1")], "/a.txt", 206),
+        ([("Range", "bytes=90-")], "/a.txt", 416),
+        ([("If-None-Match", "*")], "/a.txt", 304),
+        ([("If-Match", '"x"')], "/a.txt", 412),
+        ([], "/missing", 404),  # a Zarr reader takes it for a chunk without data
+        ([], "/../x", 404),
+        ([], "/sub", 308),
+        ([], "/no/", 200),
+    ],
+)
+def test_cors_opens_every_answer(root: Path, sent: Any, target: str, status: int) -> None:
+    reply = ask(static_path(root, cors=True, listing=True), target, sent)
+    assert (reply.status, reply["access-control-allow-origin"]) == (status, "*")
+    assert not reply.has("access-control-allow-credentials")
+    if status in (200, 206, 416):
+        exposed = reply["access-control-expose-headers"].lower().split(", ")
+        assert {"content-range", "content-length", "accept-ranges", "etag"} <= {*exposed}
+    closed = ask(static_path(root, listing=True), target, sent)
+    assert not [name for name, _ in closed.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("target", ["/a.txt", "/missing"])
+def test_preflight(root: Path, target: str) -> None:
+    sent = [
+        ("Origin", "https://viewer.example"),
+        ("Access-Control-Request-Method", "GET"),
+        ("Access-Control-Request-Headers", "range,if-none-match"),
+    ]
+    reply = ask(static_path(root, cors=True), target, sent, method="OPTIONS")
+    assert (reply.status, reply.body) == (204, b"")
+    assert reply["access-control-allow-origin"] == "*"
+    assert "range" in reply["access-control-allow-headers"].lower()
+    assert "GET" in reply["access-control-allow-methods"]
+    guarded = static_path(root, cors=True, validation={"k": "v"})
+    assert ask(guarded, target, sent, method="OPTIONS").status == 204  # it cannot have the header
+    assert ask(static_path(root), target, sent, method="OPTIONS").status == 405
+    assert ask(static_path(root, cors=True), target, method="OPTIONS").status == 405
+
+
+def test_own_headers_win_over_options(root: Path) -> None:
+    path = static_path(root, cors=True, headers={"access-control-allow-origin": "https://a.b"})
+    assert ask(path, "/a.txt").all("access-control-allow-origin") == ["https://a.b"]
+
+
+def test_cross_origin_isolated(root: Path) -> None:
+    for target in ("/", "/a.txt", "/no/"):
+        reply = ask(static_path(root, cross_origin_isolated=True, listing=True), target)
+        assert reply["cross-origin-opener-policy"] == "same-origin"
+        assert reply["cross-origin-embedder-policy"] == "require-corp"
+
+
+def test_sandbox(root: Path) -> None:
+    policy = ask(static_path(root, sandbox=True), "/")["content-security-policy"]
+    assert policy.startswith("sandbox ")
+    assert "allow-scripts" in policy
+    assert "allow-same-origin" not in policy
+    assert not ask(static_path(root), "/").has("content-security-policy")
+
+
+SPA = [
+    ("/app/page", HTML, 200),
+    ("/page", HTML, 200),
+    ("/page/", HTML, 200),
+    ("/page", [("Sec-Fetch-Mode", "navigate")], 200),
+    ("/page", [], 404),
+    ("/page", [("Accept", "*/*")], 404),
+    ("/page.js", [*HTML, ("Sec-Fetch-Mode", "no-cors")], 404),
+    ("/data.json", [("Sec-Fetch-Mode", "cors"), ("Accept", "*/*")], 404),
+    ("/no/", HTML, 200),
+]
+
+
+@pytest.mark.parametrize(("target", "sent", "status"), SPA)
+def test_spa(root: Path, target: str, sent: Any, status: int) -> None:
+    reply = ask(static_path(root, spa=True), target, sent)
+    assert reply.status == status
+    if status == 200:
+        assert reply.text == "this is index.html"
+    assert ask(root, target, sent).status == 404
+    assert ask(static_path(root, spa=True, fallthrough=True), target, sent).status == 203
+
+
+def test_spa_decides_anew_for_each_request(root: Path) -> None:
+    """What a navigation got is not what a script gets at the same URL."""
+    app = {"static_paths": {"/": static_path(root, spa=True)}}
+    with start_server("127.0.0.1", 0, app) as server, Client(server.port) as client:
+        assert client.ask(target="/page", headers=HTML).text == "this is index.html"
+        assert client.ask(target="/page").status == 404
+        (root / "page").write_text("a file now")
+        assert client.ask(target="/page", headers=HTML).text == "a file now"
+
+
+# -- the slash of a directory ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [
+        ("/sub", "sub/"),
+        ("/sub?a=b&c=%2F", "sub/?a=b&c=%2F"),
+        ("/sub?", "sub/?"),
+        ("/sub?//evil.example", "sub/?//evil.example"),
+        ("/s%75b", "s%75b/"),
+        ("/deep/er", "er/"),
+        ("/a:b", "./a:b/"),
+        ("/javascript:alert(1)", "./javascript:alert(1)/"),
+        ("/http:", "./http:/"),
+        ("/@evil.example", "@evil.example/"),
+        ("http://localhost/sub", "sub/"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"indexhtml": False, "listing": True}])
+def test_a_directory_gets_its_slash(
+    root: Path, target: str, location: str, options: dict[str, bool]
+) -> None:
+    for name in ("deep/er", "javascript:alert(1)", "http:", "@evil.example", "ab/a:b"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name / "index.html").touch()
+    paths = {"/": static_path(root, **options), "/a:b": static_path(root, **options)}
+    reply = ask(paths, target)
+    assert (reply.status, reply.all("location")) == (308, [location])
+    joined = urljoin("http://here/x" + target.removeprefix("http://localhost"), location)
+    assert joined.startswith("http://here/")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["//evil.com/%2e%2e", "//evil.com/%2e%2e/sub", "//evil.com", "///evil.com", "//sub", "/\\sub",
+     "/\\evil.com/..", "/%5cevil.com", "//evil.com/..%2fsub", "/%2f/evil.com", "/%2fevil.com"],
+)  # fmt: skip
+def test_no_redirect_leads_away(root: Path, target: str) -> None:
+    (root / "evil.com").mkdir()
+    (root / "evil.com/index.html").touch()
+    for options in ({}, {"listing": True}):
+        reply = ask(static_path(root, **options), target)
+        assert (reply.status, reply.has("location")) == (404, False)
+
+
+# -- a running server --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(root: Path) -> Iterator[WebServer]:
+    with start_server("127.0.0.1", 0, {"static_paths": {"/": root}}) as server:
+        yield server
+
+
+def test_changes_are_seen_by_the_next_request_of_an_open_connection(
+    server: WebServer, root: Path, other: Path
+) -> None:
+    with Client(server.port) as client:
+
+        def text(target: str) -> str:
+            return client.ask(target=target).text
+
+        assert text("/a.txt") == "this is a.txt"
+        server.set_static_path({"/": other})
+        assert text("/a.txt") == "the other a"
+        server.set_static_path({"x": root}, y=static_path(root, headers={"k": "v"}))
+        assert [*server.static_paths] == ["/", "/x", "/y"]
+        assert text("/x/a.txt") == "this is a.txt"
+        assert client.ask(target="/y/a.txt")["k"] == "v"
+        server.set_static_path_option(headers={"k": "w"})
+        assert client.ask(target="/x/a.txt")["k"] == "w"
+        assert client.ask(target="/y/a.txt")["k"] == "v"
+        server.set_static_path_option(html_charset="latin1")
+        assert client.ask(target="/x/")["content-type"] == "text/html; charset=latin1"
+        server.remove_static_path(["/x/", "y", "unknown"])
+        assert [*server.static_paths] == ["/"]
+        assert client.ask(target="/x/a.txt").status == 404
+        server.remove_static_path("/")
+        assert client.ask(target="/a.txt").status == 404
+
+
+def test_an_exclusion_and_a_validation_on_a_running_server(server: WebServer) -> None:
+    with Client(server.port) as client:
+        assert client.ask(target="/sub/b.txt").status == 200
+        server.set_static_path(sub=exclude_static_path())
+        assert client.ask(target="/sub/b.txt").status == 404
+        assert client.ask(target="/a.txt").status == 200
+        server.set_static_path_option(validation={"k": "v"})
+        assert client.ask(target="/a.txt").status == 403
+        assert client.ask(target="/a.txt", headers=[("K", "v")]).status == 200
+
+
+def test_several_paths_change_as_one(server: WebServer, root: Path, other: Path) -> None:
+    both = request(target="/one/a.txt") + request(target="/two/a.txt")
+    server.set_static_path(one=root, two=root)
+    with Client(server.port) as client, ThreadPoolExecutor(1) as pool:
+
+        def ask_both() -> set[str]:
+            pairs = []
+            for _ in range(300):
+                client.send(both)
+                pairs.append((client.read_reply().text, client.read_reply().text))
+            assert all(one == two for one, two in pairs)
+            return {one for one, _ in pairs}
+
+        work = pool.submit(ask_both)
+        while not work.done():
+            server.set_static_path(one=other, two=other)
+            server.set_static_path(one=root, two=root)
+        assert work.result() <= {"this is a.txt", "the other a"}
+
+
+def test_what_cannot_be_served_changes_nothing(server: WebServer, root: Path) -> None:
+    before, options = dict(server.static_paths), server.static_path_options
+    for wrong in ({"/x": root, "/y": "/no/such/path"}, {"/x": 3}, {"/..": root}):
+        with pytest.raises(StaticPathError):
+            server.set_static_path(wrong)
+    for name, value in {"indexhtml": None, "html_charset": "a b", "validation": "x"}.items():
+        with pytest.raises(StaticPathError, match=name):
+            server.set_static_path_option(**{name: value})
+    with pytest.raises(TypeError):
+        server.set_static_path_option(index_html=True)
+    assert (dict(server.static_paths), server.static_path_options) == (before, options)
+    with pytest.raises(TypeError):
+        server.static_paths["/x"] = static_path(root)  # type: ignore[index]
+
+
+def test_unset_headers_of_a_running_server(server: WebServer) -> None:
+    """None is empty for `static_path_options`, and so here; a later change must still work."""
+    server.set_static_path_option(headers={"k": "v"})
+    server.set_static_path_option(headers=None)
+    server.set_static_path_option(hidden=True)
+    with Client(server.port) as client:
+        assert not client.ask(target="/a.txt").has("k")
+
+
+def test_a_stopped_server_can_be_changed_without_effect(server: WebServer, other: Path) -> None:
+    server.stop()
+    server.set_static_path(x=other)
+    server.set_static_path_option(hidden=True)
+    server.remove_static_path("/")
+    assert [*server.static_paths] == ["/x"]
+
+
+def test_two_servers_of_one_app_change_apart(root: Path, other: Path) -> None:
+    app = {"static_paths": {"/": root}}
+    with start_server("127.0.0.1", 0, app) as one, start_server("127.0.0.1", 0, app) as two:
+        one.set_static_path({"/": other})
+        with Client(one.port) as client:
+            assert client.ask(target="/a.txt").text == "the other a"
+        with Client(two.port) as client:
+            assert client.ask(target="/a.txt").text == "this is a.txt"
+
+
+# -- token -------------------------------------------------------------------------------------------
+
+TOKEN = "a" * 10 + "-b_" + "C" * 10
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (f"/{TOKEN}/a.txt", 200),
+        (f"/{TOKEN}/a.txt?x", 200),
+        (f"/{TOKEN}/", 200),
+        (f"/{TOKEN}/sub", 308),
+        (f"/{TOKEN}/missing", 404),
+        (f"/{TOKEN}/../{TOKEN}/a.txt", 404),
+        (f"http://localhost/{TOKEN}/a.txt", 200),
+        ("/", 403),
+        ("/a.txt", 403),
+        ("/missing", 403),
+        (f"/{TOKEN[:-1]}/a.txt", 403),
+        (f"/{TOKEN}x/a.txt", 403),
+        (f"/{TOKEN.lower()}/a.txt", 403),
+        (f"//{TOKEN}/a.txt", 403),
+        (f"/x/../{TOKEN}/a.txt", 403),
+        (f"/a.txt?{TOKEN}", 403),
+        (f"/a.txt/{TOKEN}/", 403),
+    ],
+)
+def test_token(root: Path, target: str, status: int) -> None:
+    app = {"static_paths": {"/": root}}
+    with start_server("127.0.0.1", 0, app, token=TOKEN) as server:
+        for method in ("GET", "HEAD", "OPTIONS"):
+            with Client(server.port) as client:
+                reply = client.ask(method, target)
+                wanted = 405 if method == "OPTIONS" and status != 403 else status
+                assert reply.status == wanted
+                assert TOKEN not in str(reply)
+
+
+@pytest.mark.parametrize("query", ["", "?a=b", "?next=/x/y"])
+def test_the_token_alone_gets_its_slash(root: Path, query: str) -> None:
+    with start_server("127.0.0.1", 0, {"static_paths": {"/": root}}, token=TOKEN) as server:
+        with Client(server.port) as client:
+            reply = client.ask(target=f"/{TOKEN}{query}")
+            assert (reply.status, reply["location"]) == (308, f"{TOKEN}/{query}")
+
+
+def test_a_made_token(root: Path) -> None:
+    with start_server("127.0.0.1", 0, {"static_paths": {"/": root}}, token=True) as server:
+        path = server.url.partition(f":{server.port}")[2]
+        assert re.fullmatch(r"/[\w-]{22,}/", path)
+        with Client(server.port) as client:
+            assert client.ask(target=path + "a.txt").text == "this is a.txt"
+
+
+# -- errors and repr ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        *(({name: value}, name) for name in (
+            "indexhtml", "fallthrough", "listing", "hidden", "cors", "cross_origin_isolated",
+            "sandbox", "spa",
+        ) for value in ("yes", 1, [])),
+        ({"html_charset": "utf 8"}, "html_charset"),
+        ({"html_charset": "utf-8\r\nX: y"}, "html_charset"),
+        ({"html_charset": 8}, "html_charset"),
+        ({"follow_symlinks": "yes"}, "follow_symlinks"),
+        ({"follow_symlinks": "outside"}, "follow_symlinks"),
+        ({"headers": 3}, "headers"),
+        ({"headers": "X: y"}, "headers"),
+        ({"headers": {"X Y": "z"}}, "headers"),
+        ({"headers": {"X": "a\r\nY: b"}}, "headers"),
+        ({"headers": {"X": None}}, "headers"),
+        ({"headers": {"": "a"}}, "headers"),
+        ({"headers": {"X": "a\0"}}, "headers"),
+        ({"validation": "X-Key"}, "validation"),
+        ({"validation": "X-Key == k"}, "validation"),
+        ({"validation": '"X-Key" != "k"'}, "validation"),
+        ({"validation": '"X-Key" == "k" or 1'}, "validation"),
+        ({"validation": '"" == "k"'}, "validation"),
+        ({"validation": '"X Key" == "k"'}, "validation"),
+        ({"validation": {"a": "b", "c": "d"}}, "validation"),
+        ({"validation": {"a": 1}}, "validation"),
+        ({"validation": {"": "b"}}, "validation"),
+        ({"validation": 5}, "validation"),
+        ({"validation": ["a", "b"]}, "validation"),
+        ({"lisitng": True}, "listing"),
+        ({"index_html": True}, "indexhtml"),
+        ({"zzz": True}, "zzz"),
+    ],
+)  # fmt: skip
+def test_an_option_that_cannot_work(root: Path, options: dict[str, Any], named: str) -> None:
+    for call in (lambda: static_path(root, **options), lambda: static_path_options(**options)):
+        with pytest.raises(StaticPathError, match=named):
+            call()
+
+
+@pytest.mark.parametrize("path", ["/no/such/path", "", None, 3, b"/tmp", "no-such-file"])
+def test_a_path_that_does_not_exist(path: Any) -> None:
+    for make in (static_path, lambda path: start_server("", 0, {"static_paths": {"/": path}})):
+        with pytest.raises((StaticPathError, HttpuvError)):
+            make(path)
+    with pytest.raises(StaticPathError, match="path"):
+        static_path(path)
+
+
+@pytest.mark.parametrize("paths", [3, "/tmp", ["/tmp"]])
+def test_paths_that_are_no_mapping(paths: Any) -> None:
+    with pytest.raises((AppError, StaticPathError), match="static_paths"):
+        start_server("127.0.0.1", 0, {"static_paths": paths})
+
+
+def test_a_relative_path_stays_where_it_was(
+    root: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    path = static_path(".")
+    monkeypatch.chdir(other)
+    assert path.path == str(root)
+    assert ask(path, "/a.txt").text == "this is a.txt"
+
+
+def test_home(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root))
+    assert static_path("~/sub").path == str(root / "sub")
+
+
+def test_repr(root: Path) -> None:
+    assert repr(static_path(root)) == f"static_path({str(root)!r})"
+    path = static_path(root, listing=True, html_charset="", headers={"a": "b"})
+    assert repr(path) == (
+        f"static_path({str(root)!r}, html_charset='', headers={{'a': 'b'}}, listing=True)"
+    )
+    assert eval(repr(path), {"static_path": static_path}) == path
+    assert repr(exclude_static_path()) == "exclude_static_path()"
+    options = static_path_options(listing=True)
+    assert eval(repr(options), {"StaticPathOptions": StaticPathOptions}) == options
+    assert isinstance(path, StaticPath)
