@@ -12,14 +12,18 @@ import logging
 import os
 import socket
 import sys
-import webbrowser
 
 from ._version import __version__
 from .addresses import is_wildcard, resolve
 from .errors import HttpuvError
 from .main.run import service
 from .main.server import WebServer, start_server
-from .main.static_server import DEFAULT_PORT, directory_app, start_at_default_port
+from .main.static_server import (
+    DEFAULT_PORT,
+    browse_url,
+    directory_app,
+    start_at_default_port,
+)
 
 __all__ = ["main"]
 
@@ -37,8 +41,8 @@ examples:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="httpuv-kernel",
-        description="Serve a directory or a file to browsers. Files changed meanwhile are never "
-        "stale, and ranges let videos and data viewers seek.",
+        description="Serve a directory or a file to browsers. Files that change are never stale,\n"
+        "and ranges let videos and data viewers seek.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -86,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.quiet:
         _banner(server, options.dir)
     if options.open:
-        webbrowser.open(server.url)
+        browse_url(server.url)
     try:
         with server:
             service(0)

@@ -34,22 +34,19 @@ UNSAFE_PORTS = frozenset(
 )
 
 
-def ip_family(ip: str) -> int:
+def ip_family(ip: object) -> int:
     """4 or 6 for an address of that family, -1 for anything else (manual: ipFamily).
 
     An IPv6 address may have a zone id ("fe80::1%eth0", RFC 4007).
     """
-    try:
-        IPv4Address(ip)
-        return 4
-    except (AddressValueError, TypeError):
-        pass
-    try:
-        if isinstance(ip, str):
-            IPv6Address(ip)
-            return 6
-    except AddressValueError:
-        pass
+    if not isinstance(ip, str):
+        return -1
+    for number, kind in ((4, IPv4Address), (6, IPv6Address)):
+        try:
+            kind(ip)
+            return number
+        except AddressValueError:
+            continue
     return -1
 
 

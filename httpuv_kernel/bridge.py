@@ -58,7 +58,7 @@ class WakeFd:
                 self._writer.send(b"\0")
         except BlockingIOError:  # full: readable already
             pass
-        except OSError:
+        except (OSError, ValueError):  # ValueError: -1 is no descriptor
             if self._fd != -1:
                 raise
 

@@ -16,7 +16,15 @@ from typing import NamedTuple, TypeAlias
 from .media_types import is_compressible
 from .messages import Fields
 
-__all__ = ["Headers", "ResponseHead", "encode_field", "field_pairs", "response_head", "status_line"]
+__all__ = [
+    "CONNECTION_FIELDS",
+    "Headers",
+    "ResponseHead",
+    "encode_field",
+    "field_pairs",
+    "response_head",
+    "status_line",
+]
 
 FieldValue: TypeAlias = "str | bytes | int | float"
 HeaderInput: TypeAlias = (
@@ -28,7 +36,7 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 # Fields that describe the connection, not the response: the network side writes its own.
-_CONNECTION_FIELDS = frozenset(
+CONNECTION_FIELDS = frozenset(
     {b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"upgrade"}
 )
 
@@ -58,7 +66,7 @@ def status_line(status: int, reason: str | None = None) -> bytes:
         ValueError: a status outside 200 to 599 (1xx is never final), or a reason with a control
             character.
     """
-    if reason is None:
+    if reason is None and type(status) is int:
         known = _LINES.get(status)
         if known is not None:
             return known
@@ -153,7 +161,7 @@ def _encode_head(status: int, headers: HeaderInput | None, reason: str | None) -
     for name, value in field_pairs(headers or ()):
         raw_name, raw = encode_field(name, value)
         lower = raw_name.lower()
-        if lower in _CONNECTION_FIELDS:
+        if lower in CONNECTION_FIELDS:
             if lower == b"connection":
                 close = close or b"close" in raw.lower()
             elif lower == b"content-length":
@@ -163,7 +171,9 @@ def _encode_head(status: int, headers: HeaderInput | None, reason: str | None) -
             dated = True
         elif lower == b"content-type":
             compressible = is_compressible(raw)
-        elif lower == b"content-encoding" or (lower == b"cache-control" and b"no-transform" in raw):
+        elif lower == b"content-encoding" or (
+            lower == b"cache-control" and b"no-transform" in raw.lower()
+        ):
             encoded = True
         block.append(b"%s: %s\r\n" % (raw_name, raw))
     return ResponseHead(

@@ -17,7 +17,7 @@ from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from .errors import StaticPathError
-from .fields import HeaderInput, encode_field, field_pairs, response_head
+from .fields import CONNECTION_FIELDS, HeaderInput, encode_field, field_pairs, response_head
 
 __all__ = [
     "StaticPath",
@@ -61,7 +61,7 @@ class StaticPathOptions:
     indexhtml: bool = True
     fallthrough: bool = False
     html_charset: str = "utf-8"
-    headers: HeaderInput = field(default_factory=dict)
+    headers: HeaderInput | None = field(default_factory=dict)
     validation: Validation = ""
     exclude: bool = False
     listing: bool = False
@@ -73,6 +73,7 @@ class StaticPathOptions:
     spa: bool = False
 
     def __post_init__(self) -> None:
+        _keep_headers(self)
         _check_options(self)
 
 
@@ -101,6 +102,7 @@ class StaticPath:
     spa: bool | None = None
 
     def __post_init__(self) -> None:
+        _keep_headers(self)
         _check_options(self)
         if not self.exclude:
             object.__setattr__(self, "path", _existing_path(self.path))
@@ -226,6 +228,15 @@ def _check_names(options: Mapping[str, object]) -> None:
             raise StaticPathError(f"a static path has no option {name!r}; {hint}")
 
 
+def _keep_headers(options: StaticPath | StaticPathOptions) -> None:
+    """Pairs that can be gone through once only are wanted more often; None is none."""
+    headers = options.headers
+    if headers is None and isinstance(options, StaticPathOptions):
+        object.__setattr__(options, "headers", {})
+    if hasattr(headers, "__next__"):
+        object.__setattr__(options, "headers", tuple(headers))  # type: ignore[arg-type]
+
+
 def _check_options(options: StaticPath | StaticPathOptions) -> None:
     inherits = isinstance(options, StaticPath)
     for name in _FLAGS:
@@ -245,21 +256,26 @@ def _check_options(options: StaticPath | StaticPathOptions) -> None:
     _parse_validation(options.validation)
 
 
-def _parse_validation(validation: Validation | None) -> tuple[str, str] | None:
+def _parse_validation(validation: object) -> tuple[str, str] | None:
     """The header name, lower-case, and the value it must have."""
-    if not validation:
+    if validation is None or (isinstance(validation, (str, Mapping)) and not validation):
         return None
-    if isinstance(validation, str):
-        match = _VALIDATION.fullmatch(validation)
-        if match is None:
-            raise StaticPathError(
-                f"""validation is written '"Header-Name" == "value"', not {validation!r}"""
-            )
-        return match[1].lower(), match[2]
-    items = list(validation.items())
-    if len(items) != 1 or not all(isinstance(text, str) for text in items[0]):
-        raise StaticPathError(f"validation is one header name and its value, not {validation!r}")
-    return items[0][0].lower(), items[0][1]
+    match = _VALIDATION.fullmatch(validation) if isinstance(validation, str) else None
+    if match is not None:
+        pairs = [(match[1], match[2])]
+    else:
+        pairs = list(validation.items()) if isinstance(validation, Mapping) else []
+    try:
+        ((name, value),) = pairs
+        if not isinstance(value, str):
+            raise TypeError
+        name_bytes, _ = encode_field(name, value)
+    except (TypeError, ValueError):
+        raise StaticPathError(
+            """validation is written '"Header-Name" == "value"', or a mapping of one header name """
+            f"to its value, not {validation!r}"
+        ) from None
+    return name_bytes.decode().lower(), value
 
 
 class StaticRule(NamedTuple):
@@ -306,7 +322,8 @@ def _rule(path: StaticPath, options: StaticPathOptions) -> StaticRule:
         if getattr(path, item.name) is not None
     }
     merged = replace(options, **given)
-    headers = [encode_field(*pair) for pair in field_pairs(merged.headers)]
+    headers = [encode_field(*pair) for pair in field_pairs(merged.headers or ())]
+    headers = [pair for pair in headers if pair[0].lower() not in CONNECTION_FIELDS]
     own = {name.lower() for name, _ in headers}
     headers += [
         pair

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers import Client, Reply, configure
+from helpers import Client, Reply, configure, wait_until
 
 from httpuv_kernel import start_server, static_path
 from httpuv_kernel.network.conditional import (
@@ -44,6 +44,15 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def fields(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """As the parser gives them."""
     return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+
+
+def settle(root: Path) -> None:
+    """Wait until no file below is brand-new: only then it is kept in memory, and its tag is short.
+
+    The time of the last change cannot be set, unlike that of the last modification.
+    """
+    newest = max(path.lstat().st_ctime_ns for path in root.rglob("*"))
+    wait_until(lambda: time.time_ns() - newest > 60_000_000)
 
 
 def ask(
@@ -134,6 +143,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, size in {"small": 1000, "large": 100_000, "empty": 0}.items():
         (root / f"{name}.txt").write_bytes(bytes(32 + i * 7 % 90 for i in range(size)))
         os.utime(root / f"{name}.txt", (MODIFIED, MODIFIED))
+    settle(root)
     return root
 
 
@@ -464,6 +474,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not path.is_symlink():
             os.utime(path, (1_700_000_000, 1_700_000_000))
     os.utime(root / "stale.js.gz", (1_600_000_000, 1_600_000_000))
+    settle(root)
     return root
 
 

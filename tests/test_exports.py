@@ -11,6 +11,7 @@ import httpuv_kernel
 from httpuv_kernel import errors
 
 FUNCTIONS = [
+    "broadcast",
     "browser_url",
     "exclude_static_path",
     "interrupt",
@@ -39,6 +40,7 @@ CLASSES = [
     "StaticPath",
     "StaticPathOptions",
     "WebServer",
+    "WebSocket",
 ]
 ERRORS = {
     "HttpuvError": (Exception,),

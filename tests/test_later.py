@@ -550,7 +550,7 @@ def test_run_server_serves_until_interrupted() -> None:
         return {"body": "served"}
 
     def client() -> str:
-        wait_until(list_servers)
+        wait_until(lambda: list_servers() and list_servers()[0].port)  # 0 before it listens
         ports.append(list_servers()[0].port)  # type: ignore[attr-defined]
         with Client(ports[0]) as connection:
             return connection.ask().text

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import pytest
-from helpers import Client, Reply, Serving, request
+from helpers import Client, Reply, Serving, wait_until
 
 from httpuv_kernel import (
     StaticPath,
     StaticPathOptions,
-    WebServer,
     exclude_static_path,
     start_server,
     static_path,
@@ -42,6 +40,15 @@ def other(tmp_path: Path) -> Path:
     other.mkdir()
     (other / "a.txt").write_text("the other a")
     return other
+
+
+def settle(root: Path) -> None:
+    """Wait until no file below is brand-new: only then it is kept in memory, and its tag is short.
+
+    The time of the last change cannot be set, unlike that of the last modification.
+    """
+    newest = max(path.lstat().st_ctime_ns for path in root.rglob("*"))
+    wait_until(lambda: time.time_ns() - newest > 60_000_000)
 
 
 def ask(
@@ -95,7 +102,7 @@ def test_a_name_that_cannot_be_one(root: Path, name: Any) -> None:
         ("/a/b/c/a.txt", "404 Not Found\n"),
         ("/a/b/x/y/a.txt", "this is a.txt"),
         ("/ab/a.txt", "app: /ab/a.txt"),
-        ("/a", ""),
+        ("/a", "308 Permanent Redirect\n"),
         ("/", "app: /"),
         ("/a%2Fb/a.txt", "the other a"),
         ("/%61/b/a.txt", "the other a"),
@@ -119,7 +126,7 @@ def test_the_longest_prefix_of_whole_segments(
     assert ask(paths, target).text == wanted
 
 
-# -- options and what inherits them ----------------------------------------------------------------
+# -- options and what inherits them --------------------------------------------------------------
 
 
 def test_the_manuals_defaults_and_order() -> None:
@@ -172,7 +179,6 @@ def test_the_charset_is_of_html_only(root: Path) -> None:
         ({"fallthrough": True}, {"indexhtml": False, "fallthrough": False}, 404),
         ({"indexhtml": False, "listing": True}, {}, 200),
         ({"indexhtml": False, "listing": True}, {"listing": False}, 404),
-        ({"exclude": True}, {}, 203),
     ],
 )
 def test_flags_are_inherited(
@@ -241,7 +247,7 @@ def test_an_excluded_path_takes_every_method(root: Path) -> None:
     assert ask(paths, "/api", method="POST").text == "app: /api"
 
 
-# -- validation ------------------------------------------------------------------------------------
+# -- validation ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -283,13 +289,14 @@ def test_an_empty_validation_unsets(root: Path, empty: Any) -> None:
 def test_validation_stands_before_fallthrough_and_holds_for_cached_files(root: Path) -> None:
     path = static_path(root, validation={"k": "v"}, fallthrough=True)
     assert ask(path, "/missing").status == 403
+    settle(root)
     with start_server("127.0.0.1", 0, {"static_paths": {"/": path}}) as server:
         with Client(server.port) as client:
             for sent, status in ([("k", "v")], 200), ([], 403), ([("k", "v")], 200), ([], 403):
                 assert client.ask(target="/a.txt", headers=sent).status == status
 
 
-# -- headers ---------------------------------------------------------------------------------------
+# -- headers -------------------------------------------------------------------------------------
 
 
 def test_extra_headers(root: Path) -> None:
@@ -329,7 +336,7 @@ def test_no_field_of_one_value_is_sent_twice(root: Path, name: str) -> None:
     assert len(reply.all(name)) == 1
 
 
-# -- cors, isolation, sandbox, spa -------------------------------------------------------------------
+# -- cors, isolation, sandbox, spa ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -421,6 +428,7 @@ def test_spa(root: Path, target: str, sent: Any, status: int) -> None:
 
 def test_spa_decides_anew_for_each_request(root: Path) -> None:
     """What a navigation got is not what a script gets at the same URL."""
+    settle(root)
     app = {"static_paths": {"/": static_path(root, spa=True)}}
     with start_server("127.0.0.1", 0, app) as server, Client(server.port) as client:
         assert client.ask(target="/page", headers=HTML).text == "this is index.html"
@@ -429,7 +437,7 @@ def test_spa_decides_anew_for_each_request(root: Path) -> None:
         assert client.ask(target="/page", headers=HTML).text == "a file now"
 
 
-# -- the slash of a directory ------------------------------------------------------------------------
+# -- the slash of a directory --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -475,170 +483,7 @@ def test_no_redirect_leads_away(root: Path, target: str) -> None:
         assert (reply.status, reply.has("location")) == (404, False)
 
 
-# -- a running server --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server(root: Path) -> Iterator[WebServer]:
-    with start_server("127.0.0.1", 0, {"static_paths": {"/": root}}) as server:
-        yield server
-
-
-def test_changes_are_seen_by_the_next_request_of_an_open_connection(
-    server: WebServer, root: Path, other: Path
-) -> None:
-    with Client(server.port) as client:
-
-        def text(target: str) -> str:
-            return client.ask(target=target).text
-
-        assert text("/a.txt") == "this is a.txt"
-        server.set_static_path({"/": other})
-        assert text("/a.txt") == "the other a"
-        server.set_static_path({"x": root}, y=static_path(root, headers={"k": "v"}))
-        assert [*server.static_paths] == ["/", "/x", "/y"]
-        assert text("/x/a.txt") == "this is a.txt"
-        assert client.ask(target="/y/a.txt")["k"] == "v"
-        server.set_static_path_option(headers={"k": "w"})
-        assert client.ask(target="/x/a.txt")["k"] == "w"
-        assert client.ask(target="/y/a.txt")["k"] == "v"
-        server.set_static_path_option(html_charset="latin1")
-        assert client.ask(target="/x/")["content-type"] == "text/html; charset=latin1"
-        server.remove_static_path(["/x/", "y", "unknown"])
-        assert [*server.static_paths] == ["/"]
-        assert client.ask(target="/x/a.txt").status == 404
-        server.remove_static_path("/")
-        assert client.ask(target="/a.txt").status == 404
-
-
-def test_an_exclusion_and_a_validation_on_a_running_server(server: WebServer) -> None:
-    with Client(server.port) as client:
-        assert client.ask(target="/sub/b.txt").status == 200
-        server.set_static_path(sub=exclude_static_path())
-        assert client.ask(target="/sub/b.txt").status == 404
-        assert client.ask(target="/a.txt").status == 200
-        server.set_static_path_option(validation={"k": "v"})
-        assert client.ask(target="/a.txt").status == 403
-        assert client.ask(target="/a.txt", headers=[("K", "v")]).status == 200
-
-
-def test_several_paths_change_as_one(server: WebServer, root: Path, other: Path) -> None:
-    both = request(target="/one/a.txt") + request(target="/two/a.txt")
-    server.set_static_path(one=root, two=root)
-    with Client(server.port) as client, ThreadPoolExecutor(1) as pool:
-
-        def ask_both() -> set[str]:
-            pairs = []
-            for _ in range(300):
-                client.send(both)
-                pairs.append((client.read_reply().text, client.read_reply().text))
-            assert all(one == two for one, two in pairs)
-            return {one for one, _ in pairs}
-
-        work = pool.submit(ask_both)
-        while not work.done():
-            server.set_static_path(one=other, two=other)
-            server.set_static_path(one=root, two=root)
-        assert work.result() <= {"this is a.txt", "the other a"}
-
-
-def test_what_cannot_be_served_changes_nothing(server: WebServer, root: Path) -> None:
-    before, options = dict(server.static_paths), server.static_path_options
-    for wrong in ({"/x": root, "/y": "/no/such/path"}, {"/x": 3}, {"/..": root}):
-        with pytest.raises(StaticPathError):
-            server.set_static_path(wrong)
-    for name, value in {"indexhtml": None, "html_charset": "a b", "validation": "x"}.items():
-        with pytest.raises(StaticPathError, match=name):
-            server.set_static_path_option(**{name: value})
-    with pytest.raises(TypeError):
-        server.set_static_path_option(index_html=True)
-    assert (dict(server.static_paths), server.static_path_options) == (before, options)
-    with pytest.raises(TypeError):
-        server.static_paths["/x"] = static_path(root)  # type: ignore[index]
-
-
-def test_unset_headers_of_a_running_server(server: WebServer) -> None:
-    """None is empty for `static_path_options`, and so here; a later change must still work."""
-    server.set_static_path_option(headers={"k": "v"})
-    server.set_static_path_option(headers=None)
-    server.set_static_path_option(hidden=True)
-    with Client(server.port) as client:
-        assert not client.ask(target="/a.txt").has("k")
-
-
-def test_a_stopped_server_can_be_changed_without_effect(server: WebServer, other: Path) -> None:
-    server.stop()
-    server.set_static_path(x=other)
-    server.set_static_path_option(hidden=True)
-    server.remove_static_path("/")
-    assert [*server.static_paths] == ["/x"]
-
-
-def test_two_servers_of_one_app_change_apart(root: Path, other: Path) -> None:
-    app = {"static_paths": {"/": root}}
-    with start_server("127.0.0.1", 0, app) as one, start_server("127.0.0.1", 0, app) as two:
-        one.set_static_path({"/": other})
-        with Client(one.port) as client:
-            assert client.ask(target="/a.txt").text == "the other a"
-        with Client(two.port) as client:
-            assert client.ask(target="/a.txt").text == "this is a.txt"
-
-
-# -- token -------------------------------------------------------------------------------------------
-
-TOKEN = "a" * 10 + "-b_" + "C" * 10
-
-
-@pytest.mark.parametrize(
-    ("target", "status"),
-    [
-        (f"/{TOKEN}/a.txt", 200),
-        (f"/{TOKEN}/a.txt?x", 200),
-        (f"/{TOKEN}/", 200),
-        (f"/{TOKEN}/sub", 308),
-        (f"/{TOKEN}/missing", 404),
-        (f"/{TOKEN}/../{TOKEN}/a.txt", 404),
-        (f"http://localhost/{TOKEN}/a.txt", 200),
-        ("/", 403),
-        ("/a.txt", 403),
-        ("/missing", 403),
-        (f"/{TOKEN[:-1]}/a.txt", 403),
-        (f"/{TOKEN}x/a.txt", 403),
-        (f"/{TOKEN.lower()}/a.txt", 403),
-        (f"//{TOKEN}/a.txt", 403),
-        (f"/x/../{TOKEN}/a.txt", 403),
-        (f"/a.txt?{TOKEN}", 403),
-        (f"/a.txt/{TOKEN}/", 403),
-    ],
-)
-def test_token(root: Path, target: str, status: int) -> None:
-    app = {"static_paths": {"/": root}}
-    with start_server("127.0.0.1", 0, app, token=TOKEN) as server:
-        for method in ("GET", "HEAD", "OPTIONS"):
-            with Client(server.port) as client:
-                reply = client.ask(method, target)
-                wanted = 405 if method == "OPTIONS" and status != 403 else status
-                assert reply.status == wanted
-                assert TOKEN not in str(reply)
-
-
-@pytest.mark.parametrize("query", ["", "?a=b", "?next=/x/y"])
-def test_the_token_alone_gets_its_slash(root: Path, query: str) -> None:
-    with start_server("127.0.0.1", 0, {"static_paths": {"/": root}}, token=TOKEN) as server:
-        with Client(server.port) as client:
-            reply = client.ask(target=f"/{TOKEN}{query}")
-            assert (reply.status, reply["location"]) == (308, f"{TOKEN}/{query}")
-
-
-def test_a_made_token(root: Path) -> None:
-    with start_server("127.0.0.1", 0, {"static_paths": {"/": root}}, token=True) as server:
-        path = server.url.partition(f":{server.port}")[2]
-        assert re.fullmatch(r"/[\w-]{22,}/", path)
-        with Client(server.port) as client:
-            assert client.ask(target=path + "a.txt").text == "this is a.txt"
-
-
-# -- errors and repr ---------------------------------------------------------------------------------
+# -- errors and repr -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,11 @@ class Exchanges:
         """The exchange is over; False when it was already, so that nothing is answered twice."""
         return self._answers.pop(exchange, None) is not None
 
+    def abandon_all(self) -> None:
+        """Nothing is wanted any more."""
+        while self._answers:
+            self._answers.popitem()[1].abandon()
+
     def is_live(self, exchange: int) -> bool:
         """Whether an answer is still wanted."""
         return exchange in self._answers

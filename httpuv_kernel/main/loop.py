@@ -115,6 +115,7 @@ class MainLoop:
         """Run what is due, for a short while. The host calls this when it is idle."""
         with self._guard:
             self._inbox.wake.clear()
+            self._inbox.disarm()  # also after a nudge for nothing: the next item is to wake us
             if self._running:  # a callback runs the host's loop: the outer drain goes on
                 self._drain_again = True
                 return
@@ -177,6 +178,8 @@ class MainLoop:
                 self._serving -= 1
                 self._running = outer
                 interrupted = self._guard.pending
+                if interrupted:
+                    self.host.advance()  # a coroutine that it ended has yet to be answered
                 if self._inbox or self.queue.next_due() is not None:
                     self._inbox.nudge()  # the idle host takes it from here
         if interrupted:
@@ -187,6 +190,7 @@ class MainLoop:
         """Wait up to `timeout` seconds for a callback, and run one. False when none came."""
         ran = False
         with self._service():
+            self._forget_stop()
             ran = self._wait_and_step(monotonic() + timeout)
         return ran
 
@@ -195,6 +199,7 @@ class MainLoop:
         """The same, and then all others that were due by the time the first had run."""
         ran = False
         with self._service():
+            self._forget_stop()
             ran = self._wait_and_step(monotonic() + timeout)
             now = monotonic()
             while ran and not self._guard.pending and self._step(now):
@@ -208,6 +213,12 @@ class MainLoop:
             self._stopped = False
             while not self._stopped and not self._guard.pending:
                 self._wait_and_step(math.inf)
+            self._stopped = False  # it was meant for this one, not for one further out
+
+    def _forget_stop(self) -> None:
+        """`stop_service` stops what runs, not what is called later."""
+        if self._serving == 1:
+            self._stopped = False
 
     async def wait_async(self, timeout: float) -> None:
         """Return after the next drain, or after `timeout` seconds; for a host whose loop drains."""
@@ -225,7 +236,7 @@ class MainLoop:
             self._inbox.disarm()
             due = self.queue.next_due()
             now = monotonic()
-            if self._stopped or now >= deadline:
+            if self._stopped or self._guard.pending or now >= deadline:
                 return False
             if self._inbox or (due is not None and due <= now):
                 continue
@@ -247,6 +258,8 @@ class MainLoop:
 
     def show_error(self, output: Output, error: BaseException, where: str) -> None:
         """Show the user what a callback raised, where its output goes."""
+        if isinstance(error, HandlerInterrupted) and error.__cause__ is not None:
+            error = error.__cause__  # what carried it out of the loop is no news
         user_traceback(error)
         if self._serving:
             self.host.show_error(error, where)

@@ -107,6 +107,7 @@ class Runtime:
         """Stop every server and let go of the host."""
         for number in list(self.servers):
             self.remove_server(number)
+        self.exchanges.abandon_all()
         self.loop.close()
         self.bridge.close()
 

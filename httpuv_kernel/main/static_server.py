@@ -18,7 +18,13 @@ from .run import service
 from .runtime import get_runtime
 from .server import WebServer, start_server
 
-__all__ = ["DEFAULT_PORT", "directory_app", "run_static_server", "start_at_default_port"]
+__all__ = [
+    "DEFAULT_PORT",
+    "browse_url",
+    "directory_app",
+    "run_static_server",
+    "start_at_default_port",
+]
 
 DEFAULT_PORT = 7446
 
@@ -67,7 +73,7 @@ def run_static_server(
     _say(f"Serving: '{os.path.abspath(dir)}'")
     _say(f"View at: {server.url}")
     if browse if browse is not None else _has_desktop():
-        _browse(server.url)
+        browse_url(server.url)
     if background:
         _say("Stop it with stop() of the server that this returned, or stop_all_servers()")
         return server
@@ -90,7 +96,7 @@ def _has_desktop() -> bool:
     )
 
 
-def _browse(url: str) -> None:
+def browse_url(url: str) -> None:
     """Open a browser; a server without one is still a server."""
     try:
         opened = webbrowser.open(url)

@@ -5,9 +5,10 @@ Pure. Network side.
 
 from __future__ import annotations
 
+import calendar
 import itertools
 import re
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import formatdate, parsedate
 from typing import NamedTuple
 
 from ..messages import Fields
@@ -17,7 +18,7 @@ __all__ = ["Validators", "http_date", "is_not_modified", "precondition_fails", "
 MAX_RANGES = 8
 
 _ETAG = re.compile(rb'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
-_RANGE = re.compile(rb"\s*([0-9]*)\s*-\s*([0-9]*)\s*")
+_MAX_DATE = 64
 _MAX_DIGITS = 18  # of a position: int() on more digits than this is not worth its time
 
 
@@ -42,9 +43,13 @@ def _value(fields: Fields, wanted: bytes) -> bytes | None:
 
 
 def _date(value: bytes) -> int | None:
+    """Seconds since the epoch; any of the three forms of section 5.6.7, all of which are GMT."""
+    if len(value) > _MAX_DATE:
+        return None
     try:
-        return int(parsedate_to_datetime(value.decode("latin-1")).timestamp())
-    except (ValueError, TypeError, OverflowError):
+        parsed = parsedate(value.decode("latin-1"))
+        return None if parsed is None else calendar.timegm(parsed)
+    except (ValueError, OverflowError):
         return None
 
 
@@ -96,28 +101,40 @@ def requested_ranges(
     value = _value(fields, b"range")
     if value is None:
         return None
+    if not _if_range_holds(fields, validators):
+        return None
     unit, _, specs = value.partition(b"=")
     if unit.strip().lower() != b"bytes" or specs.count(b",") >= MAX_RANGES:
         return None
     ranges = []
     for spec in specs.split(b","):
-        match = _RANGE.fullmatch(spec)
-        if match is None or max(len(match[1]), len(match[2])) > _MAX_DIGITS:
+        if _is_empty_suffix(spec, size):
             return None
-        if not match[1]:
-            if not match[2]:
-                return None
-            first, end = max(0, size - int(match[2])), size
-        else:
-            first = int(match[1])
-            end = min(size, int(match[2]) + 1) if match[2] else size
-            if match[2] and int(match[2]) < first:
-                return None  # not a range at all (section 14.1.1)
-        if first < end:
-            ranges.append((first, end))
-    if ranges and not _if_range_holds(fields, validators):
-        return None
+        span = _span(spec, size)
+        if span is None:
+            return None
+        if span[0] < span[1]:
+            ranges.append(span)
     return _merged(ranges)
+
+
+def _span(spec: bytes, size: int) -> tuple[int, int] | None:
+    """One range as (first, end), empty when it cannot be satisfied; None when it is no range."""
+    first, dash, last = (part.strip(b" \t") for part in spec.partition(b"-"))
+    if not dash or max(len(first), len(last)) > _MAX_DIGITS:
+        return None
+    if not all(part.isdigit() or not part for part in (first, last)) or not (first or last):
+        return None
+    if not first:
+        return max(0, size - int(last)), size
+    if last and int(last) < int(first):
+        return None  # section 14.1.1
+    return int(first), min(size, int(last) + 1) if last else size
+
+
+def _is_empty_suffix(spec: bytes, size: int) -> bool:
+    """The last bytes of an empty file: satisfied, but there is no Content-Range to say it with."""
+    return size == 0 and spec.strip(b" \t").startswith(b"-") and spec.strip(b" \t-0") != b""
 
 
 def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -79,10 +79,14 @@ class Signature(NamedTuple):
     inode: int
     size: int
     modified_ns: int
+    changed_ns: int
+    """ctime: a program that sets the time of a file it has written cannot set this one."""
 
 
 def _signature(status: os.stat_result) -> Signature:
-    return Signature(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return Signature(
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )
 
 
 def _may_change_unseen(modified_ns: int) -> bool:
@@ -106,7 +110,8 @@ class RegularFile:
         self._gzip: bytes | None = None
         self.unsettled = checksum is not None
         """It is so new that it can change without a change of its time."""
-        tag = b"%x-%x-%x" % (signature.modified_ns, signature.size, signature.inode)
+        newest = max(signature.modified_ns, signature.changed_ns)
+        tag = b"%x-%x-%x" % (newest, signature.size, signature.inode)
         if checksum is not None:
             tag += b"-%x" % checksum
         self.validators = Validators(b'"%s"' % tag, signature.modified_ns // 1_000_000_000)
@@ -244,7 +249,7 @@ class FileCache:
         except (OSError, ValueError):
             return None
         try:
-            if _opened_path(handle, real) == real:
+            if _opened_path(handle, real) in (real, real + " (deleted)"):  # replaced since
                 return self._look_at(os.path.join(root, *segments), real, handle, status)
         except OSError:
             pass
@@ -257,7 +262,7 @@ class FileCache:
         signature = _signature(status)
         size = signature.size
         before = self._known.get(key)
-        unsettled = _may_change_unseen(signature.modified_ns)
+        unsettled = _may_change_unseen(max(signature.modified_ns, signature.changed_ns))
         # A tag that was given with a checksum stays valid once the file has settled.
         checked = unsettled or (
             before is not None and before.signature == signature and before.unsettled
@@ -272,8 +277,11 @@ class FileCache:
             handle.close()
         file = RegularFile(real, signature, body, checksum)
         file.unsettled = unsettled
-        if size <= KEPT_FILE_BYTES or body is None:
-            self._remember(key, file)
+        known = file
+        if body is not None and size > KEPT_FILE_BYTES:  # its tag is kept, its content not
+            known = RegularFile(real, signature, None, checksum)
+            known.unsettled = unsettled
+        self._remember(key, known)
         return OpenedFile(file, handle if body is None else None)
 
     def _remember(self, key: str, file: RegularFile) -> None:

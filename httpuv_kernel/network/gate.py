@@ -22,6 +22,7 @@ _HOST = re.compile(
     rb"(?P<name>[A-Za-z0-9\-._~%!$&'()*+,;=]+|\[[0-9A-Fa-f:.]+(%25[A-Za-z0-9\-._~]+)?\])(:[0-9]{0,5})?"
 )
 _CACHE_SIZE = 256
+_CACHED_HOST = 256
 
 
 class Gate:
@@ -40,14 +41,12 @@ class Gate:
         self._verdicts: dict[bytes, tuple[int, str] | None] = {}
 
     def without_token(self, target: bytes) -> bytes | None:
-        """The target below the token's segment; empty for the segment itself, None for another."""
-        given, slash, rest = target[1:].partition(b"/")
-        if not slash:
-            given, mark, query = given.partition(b"?")
-            rest = mark + query
+        """The target below the token's segment, without "/" when that is all; None for another."""
+        path, mark, query = target[1:].partition(b"?")
+        given, slash, rest = path.partition(b"/")
         if not compare_digest(given, self.token):
             return None
-        return b"/" + rest if slash else b""
+        return slash + rest + mark + query
 
     def refusal(self, host: bytes) -> tuple[int, str] | None:
         """`(status, reason)` when a request with this Host is refused; each is looked at once."""
@@ -55,9 +54,10 @@ class Gate:
             return self._verdicts[host]
         except KeyError:
             verdict = self._judge(host)
-        if len(self._verdicts) >= _CACHE_SIZE:
-            self._verdicts.clear()
-        self._verdicts[host] = verdict
+        if len(host) <= _CACHED_HOST:
+            if len(self._verdicts) >= _CACHE_SIZE:
+                self._verdicts.clear()
+            self._verdicts[host] = verdict
         return verdict
 
     def origin_refusal(self, origin: bytes | None, host: bytes) -> str | None:

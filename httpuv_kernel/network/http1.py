@@ -184,8 +184,9 @@ class Connection(asyncio.Protocol):
         listener = self._listener
         if exchange.refusal is not None:
             self._refuse(exchange)
-        elif not exchange.facts.target:  # the token's segment, without the slash that links need
-            location = listener.gate.token.decode() + "/"
+        elif listener.gate.token and not exchange.facts.target.startswith(b"/"):
+            # The token's segment, without the slash that relative links need.
+            location = f"{listener.gate.token.decode()}/{exchange.facts.target.decode('latin-1')}"
             self._reply(exchange, error_reply(exchange, 308, {"Location": location}))
         elif self._answered_here(exchange):
             pass

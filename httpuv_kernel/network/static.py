@@ -59,6 +59,7 @@ _CONDITIONS = frozenset(
 )
 _GZIP_BYTES = 1024
 _CACHE_SIZE = 4096
+_CACHED_PATH = 512
 
 
 class _Target(NamedTuple):
@@ -69,6 +70,9 @@ class _Target(NamedTuple):
     is_directory: bool
     """The path ends with a slash."""
     key: str
+    """Where it is on disk, as far as links are not followed."""
+    is_fallback: bool = False
+    """Another path was asked for; what it gets depends on more than its path."""
 
 
 class StaticSite:
@@ -85,8 +89,8 @@ class StaticSite:
         """The response; None when the request belongs to the app's handlers."""
         if exchange.facts.upgrade is not None:
             return None
-        target = exchange.facts.target
-        resolved = self._resolved.get(target)
+        path = exchange.facts.target.partition(b"?")[0]
+        resolved = self._resolved.get(path)
         if resolved is not None:
             refusal = self._refusal(resolved.rule, exchange)
             if refusal is not None:
@@ -94,7 +98,7 @@ class StaticSite:
             opened = self._files.reopen(resolved.key)
             if opened is not None:
                 return self._file_answer(resolved, opened, exchange)
-        found = self.table.match(decode_path(target))
+        found = self.table.match(decode_path(path))
         if found is None or found[0].exclude:
             return None
         rule, rest = found
@@ -128,7 +132,8 @@ class StaticSite:
         if rule.fallthrough:
             return None
         if rule.spa and rest != "/" and _is_navigation(exchange):
-            answer = self._look_up(_Target(rule, [], True, rule.path), exchange)
+            index = _Target(rule, [], True, rule.path, is_fallback=True)
+            answer = self._look_up(index, exchange)
             if answer is not None:
                 return answer
         return _error(rule, exchange, 404)
@@ -169,9 +174,11 @@ class StaticSite:
         if slash and not exchange.facts.target.partition(b"?")[0].endswith(b"/"):
             opened.close()
             return _add_slash(target.rule, exchange)
-        if len(self._resolved) >= _CACHE_SIZE:
-            self._resolved.clear()
-        self._resolved[exchange.facts.target] = target
+        path = exchange.facts.target.partition(b"?")[0]
+        if not target.is_fallback and len(path) <= _CACHED_PATH:
+            if len(self._resolved) >= _CACHE_SIZE:
+                self._resolved.clear()
+            self._resolved[path] = target
         return self._file_answer(target, opened, exchange)
 
     # -- the file --------------------------------------------------------------------------------
@@ -186,8 +193,7 @@ class StaticSite:
                 return _error(target.rule, exchange, 412)
             if is_not_modified(fields, file.validators):
                 opened.close()
-                etag = file.validators.etag
-                return _not_modified(target.rule, etag, varies=head.compressible)
+                return self._not_modified(target.rule, head, file, exchange)
             if b"range" in names and exchange.method == b"GET":
                 ranges = requested_ranges(fields, file.size, file.validators)
                 if ranges is not None:
@@ -200,6 +206,19 @@ class StaticSite:
             return Reply(head, file.body)
         assert opened.handle is not None
         return Reply(head, b"", FileSource(opened.handle, file.size))
+
+    def _not_modified(
+        self, rule: StaticRule, head: ResponseHead, file: RegularFile, exchange: Exchange
+    ) -> Reply:
+        """304 with the tag that the 200 would have, which is weak when that goes out compressed."""
+        compressed = (
+            head.compressible
+            and file.size >= _GZIP_BYTES
+            and b"gzip" in accepted_codings(exchange.fields)
+            and not _has(exchange, b"range")
+        )
+        etag = (b"W/" if compressed else b"") + file.validators.etag
+        return _not_modified(rule, etag, varies=head.compressible and file.size >= _GZIP_BYTES)
 
     def _encoded(
         self, target: _Target, opened: OpenedFile, head: ResponseHead, exchange: Exchange
@@ -313,9 +332,12 @@ def _file_head(rule: StaticRule, name: str, file: RegularFile) -> ResponseHead:
         lines.append(b"Cache-Control: no-cache\r\n")
     if b"x-content-type-options" not in own:
         lines.append(b"X-Content-Type-Options: nosniff\r\n")
-    lines.append(b"Accept-Ranges: bytes\r\n")
-    lines.append(b"ETag: %s\r\n" % file.validators.etag)
-    lines.append(b"Last-Modified: %s\r\n" % http_date(file.validators.modified))
+    if b"accept-ranges" not in own:
+        lines.append(b"Accept-Ranges: bytes\r\n")
+    if b"etag" not in own:
+        lines.append(b"ETag: %s\r\n" % file.validators.etag)
+    if b"last-modified" not in own:
+        lines.append(b"Last-Modified: %s\r\n" % http_date(file.validators.modified))
     compressible = is_compressible(own.get(b"content-type", kind.encode()))
     compressible = compressible and b"content-encoding" not in own
     dated = b"date" in own
