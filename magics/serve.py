@@ -65,8 +65,7 @@ class HttpuvMagics(Magics):
         what = arguments.what.strip("'\"")
         try:
             app = self._app(what)
-            port = self._replace(what, arguments.port)
-            server = _start(arguments.host, port, app)
+            server = self._start(what, app, arguments.host, arguments.port)
         except HttpuvError as error:
             raise UsageError(str(error)) from None
         self._served[what] = server
@@ -111,13 +110,17 @@ class HttpuvMagics(Magics):
             )
         return directory_app(path, listing=True)
 
-    def _replace(self, what: str, port: int | None) -> int | None:
-        """Stop the server that served the same; its port, if no other is asked for."""
-        previous = self._served.pop(what, None)
+    def _start(self, what: str, app: App, host: str, port: int | None) -> WebServer:
+        """Start a server in place of the one that served the same, at its port by default."""
+        previous = self._served.get(what)
         if previous is None or not previous.is_running:
-            return port
+            return _start(host, port, app)
+        if port not in (None, previous.port):
+            server = _start(host, port, app)  # when this fails, the old one goes on
+            previous.stop()
+            return server
         previous.stop()
-        return previous.port if port is None else port
+        return start_server(host, previous.port, app)
 
 
 def _start(host: str, port: int | None, app: App) -> WebServer:

@@ -23,6 +23,10 @@ class AsyncioHost(Host):
         self._loop = loop
         self._fd = -1
 
+    def is_like(self, other: Host) -> bool:
+        """Whether the other one has the same loop."""
+        return isinstance(other, AsyncioHost) and self._loop is other._loop
+
     def attach(self, fd: int, drain: Callable[[], None]) -> None:
         """Watch `fd` from the loop."""
         self._fd = fd

@@ -54,6 +54,10 @@ class Host(ABC):
     ) -> asyncio.Task[Any]:
         """Start a coroutine on the host's asyncio loop, in this context."""
 
+    def is_like(self, other: Host) -> bool:
+        """Whether the other one would run callbacks at the same place."""
+        return type(self) is type(other)
+
     def capture_output(self) -> Output:
         """The output of the place where the caller stands: in a notebook, the running cell."""
         return Output()

@@ -65,6 +65,13 @@ class MainLoop:
         self._waiters: list[asyncio.Future[None]] = []
         host.attach(self._inbox.wake.fileno(), self.drain)
 
+    def move_to(self, host: Host) -> None:
+        """Run callbacks where the process is idle now: a script may have begun to run asyncio."""
+        self.host.detach()
+        self.host = host
+        host.attach(self._inbox.wake.fileno(), self.drain)
+        self._inbox.nudge()
+
     def close(self) -> None:
         """Let go of the host."""
         self.host.detach()

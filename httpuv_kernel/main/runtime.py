@@ -26,7 +26,7 @@ from .exchange import AppServer, Exchanges
 from .loop import MainLoop
 from .websocket import Sockets
 
-__all__ = ["Runtime", "close_runtime", "get_runtime", "running_runtime"]
+__all__ = ["Runtime", "close_runtime", "get_runtime", "running_runtime", "runtime_here"]
 
 _JOIN_TIMEOUT = 2.0  # a thread that is held up longer is left behind; it is a daemon
 
@@ -35,7 +35,6 @@ class Runtime:
     """The two sides of this process. Any thread, if nothing else is said."""
 
     def __init__(self, host: Host) -> None:
-        self.host = host
         self.bridge = Bridge(check_plain=HTTPUV.instance().check_bridge)
         self.servers: dict[int, AppServer] = {}
         self.loop = MainLoop(host, self.bridge)
@@ -130,6 +129,16 @@ def get_runtime() -> Runtime:
         if _runtime is None:
             _runtime = Runtime(find_host())
         return _runtime
+
+
+def runtime_here() -> Runtime:
+    """The runtime, on the host that the process is now; for who starts a server."""
+    runtime = get_runtime()
+    if threading.current_thread() is threading.main_thread():  # others do not see its loop
+        host = find_host()
+        if not runtime.loop.host.is_like(host):
+            runtime.loop.move_to(host)
+    return runtime
 
 
 def running_runtime() -> Runtime | None:

@@ -24,7 +24,7 @@ from ..errors import AddressNotAvailableError, PortInUseError, PortPermissionErr
 from ..hosts import Output
 from ..static_paths import StaticPath, StaticPathOptions, StaticTable, normalise_prefix
 from .app import App, as_app, as_static_paths
-from .runtime import get_runtime, running_runtime
+from .runtime import get_runtime, running_runtime, runtime_here
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -257,7 +257,7 @@ def start_server(
             "use token=True, or host='127.0.0.1', or quiet=True if that is meant",
             stacklevel=2,
         )
-    output = get_runtime().host.capture_output()
+    output = runtime_here().loop.host.capture_output()
     server = WebServer(host, number, checked, output, segment, access_log)
     server.start(addresses)
     return server

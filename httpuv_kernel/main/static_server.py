@@ -89,7 +89,7 @@ def _say(text: str) -> None:
 
 def _has_desktop() -> bool:
     """Whether a browser that is opened here is one that the user sees."""
-    if not get_runtime().host.interactive:
+    if not get_runtime().loop.host.interactive:
         return False
     return sys.platform in ("darwin", "win32") or bool(
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
