@@ -67,7 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--token", action="store_true", help="serve below a path that nobody can guess")
     add("--open", action="store_true", help="open it in a web browser")
-    add("--quiet", action="store_true", help="print no banner and no line for each request")
+    add(
+        "--quiet",
+        action="store_true",
+        help="print nothing but a URL that cannot be known, and no line for each request",
+    )
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
@@ -87,12 +91,14 @@ def main(arguments: list[str] | None = None) -> int:
     except HttpuvError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
-    if not options.quiet:
-        _banner(server, options.dir)
-    if options.open:
-        browse_url(server.url)
     try:
         with server:
+            if not options.quiet:
+                _banner(server, options.dir)
+            elif options.token or options.port != server.port:  # else nobody could know it
+                print(server.url, flush=True)
+            if options.open:
+                browse_url(server.url)
             service(0)
     except KeyboardInterrupt:
         if not options.quiet:

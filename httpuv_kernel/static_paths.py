@@ -319,7 +319,7 @@ def _rule(path: StaticPath, options: StaticPathOptions) -> StaticRule:
     given = {
         item.name: getattr(path, item.name)
         for item in fields(options)
-        if getattr(path, item.name) is not None
+        if getattr(path, item.name) is not None and item.name != "exclude"
     }
     merged = replace(options, **given)
     headers = [encode_field(*pair) for pair in field_pairs(merged.headers or ())]
