@@ -126,6 +126,30 @@ def download(port: int, path: str) -> int:
         return got
 
 
+def get_all(port: int, paths: list[str]) -> None:
+    """GET them all over one connection, a hundred at a time; each must answer 200."""
+    with _connect(port) as client:
+        data = b""
+        for start in range(0, len(paths), 100):
+            batch = paths[start : start + 100]
+            client.sendall(b"".join(_request("GET", path) for path in batch))
+            for path in batch:
+                data = _skip_response(client, data, path)
+
+
+def _skip_response(client: socket.socket, data: bytes, path: str) -> bytes:
+    """Read one response; returns what was read beyond it."""
+    while b"\r\n\r\n" not in data:
+        data += client.recv(_PIECE)
+    head, _, rest = data.partition(b"\r\n\r\n")
+    if b" 200 " not in head[:20]:
+        raise LoadError(f"{path}: {head[:200]!r}")
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    while len(rest) < length:
+        rest += client.recv(_PIECE)
+    return rest[length:]
+
+
 def upload(port: int, path: str, size: int) -> bytes:
     """POST zeros and return the response's body."""
     with _connect(port) as client:
