@@ -471,10 +471,17 @@ def test_a_server_that_stops(answers: bool, others: bool) -> None:
 # -- subprotocols ----------------------------------------------------------------------------------
 
 
-def negotiated(opened: Callable[[WebSocket], object], known: list[str], **options: Any) -> object:
+def negotiated(
+    opened: Callable[[WebSocket], object], known: list[str], offered: list[str]
+) -> str | None:
     """The subprotocol that a client is told."""
     serving = Serving({"on_ws_open": opened, "subprotocols": known})
-    return talk(serving, lambda connection: connection.subprotocol, **options)
+
+    def client() -> str | None:
+        with connect(f"ws://127.0.0.1:{serving.port}/", subprotocols=offered or None) as connection:
+            return connection.subprotocol
+
+    return during(client)
 
 
 @pytest.mark.parametrize(
@@ -491,8 +498,7 @@ def test_the_first_offered_that_the_app_names(
     known: list[str], offered: list[str], chosen: str | None
 ) -> None:
     seen: list[object] = []
-    options: dict[str, Any] = {"subprotocols": offered} if offered else {}
-    assert negotiated(lambda ws: seen.append(ws.subprotocol), known, **options) == chosen
+    assert negotiated(lambda ws: seen.append(ws.subprotocol), known, offered) == chosen
     assert seen == [chosen]
 
 
@@ -502,7 +508,7 @@ def test_a_subprotocol_chosen_in_on_ws_open() -> None:
         ws.subprotocol = "b"
         ws.send("x")
 
-    assert negotiated(opened, ["a"], subprotocols=["a", "b"]) == "b"
+    assert negotiated(opened, ["a"], ["a", "b"]) == "b"
 
 
 @pytest.mark.parametrize("sends", [True, False])

@@ -36,6 +36,9 @@ class InterruptGuard:
         self._wake = wake
         self._previous: Any = None
         self._depth = 0
+        self.obeys_ignore = True
+        """Whether a SIGINT that the process ignores stays ignored. An idle kernel ignores it, and
+        there it is to end the callback all the same."""
         self.pending = False
         """An interrupt came that no user code took."""
 
@@ -54,6 +57,8 @@ class InterruptGuard:
 
     def _handler(self, number: int, frame: FrameType | None) -> None:
         previous = self._previous
+        if previous == _signal.SIG_IGN and self.obeys_ignore:  # a program in the background
+            return
         if callable(previous) and previous is not signal.default_int_handler:
             previous(number, frame)  # the kernel's own, which cancels an async cell that awaits
         # A callback may be in one of our functions that queues and then wakes: an interrupt between

@@ -53,6 +53,7 @@ class MainLoop:
         """Whether the network side is there to wake us; else a timer thread does."""
         self._inbox = bridge.to_main
         self._guard = InterruptGuard(call_user.__code__, self._nudge_both)
+        self._guard.obeys_ignore = not host.interactive
         self._alarm_at = math.inf
         self._running = False
         self._drain_again = False
@@ -69,6 +70,7 @@ class MainLoop:
         """Run callbacks where the process is idle now: a script may have begun to run asyncio."""
         self.host.detach()
         self.host = host
+        self._guard.obeys_ignore = not host.interactive
         host.attach(self._inbox.wake.fileno(), self.drain)
         self._inbox.nudge()
 
