@@ -15,7 +15,7 @@ To the main side::
     (WS_OPEN, socket, server, head)           a WebSocket handshake; run `on_ws_open`
     (WS_MESSAGE, socket, binary, message)     a message, str or bytes
     (WS_CLOSED, socket, code, reason)         it is closed; the last of this socket
-    (WS_SENT, socket, count)                  so many bytes were taken by the transport
+    (WS_SENT, socket, count, flushed)         so many bytes were taken; flushed: all of them
 
 To the network side::
 
@@ -27,8 +27,8 @@ To the network side::
     (ABORT, exchange)                         cut the connection: the stream failed half-way
     (CONTINUE, exchange)                      `on_headers` agreed; read the body
     (WS_ACCEPT, socket, subprotocol)          complete the handshake
-    (WS_SEND, socket, message)                send it
-    (WS_BROADCAST, sockets, message)          send it to all of them
+    (WS_SEND, socket, data, binary)           send a message; text as UTF-8
+    (WS_BROADCAST, sockets, data, binary)     send it to all of them
     (WS_CLOSE, socket, code, reason)          begin to close
     (WS_HANDLED, socket, cost)                messages of this cost were handled
     (WS_FLUSH, socket)                        report WS_SENT as soon as all is taken

@@ -463,8 +463,8 @@ def test_memory_is_bounded_whatever_the_number_of_files(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert 1_000_000 < kept < 20_000_000
-    assert cache.reopen(f"{root}/2999") is not None
-    assert cache.reopen(f"{root}/0") is None
+    assert cache.reopen(f"{root}/2999", "inside") is not None
+    assert cache.reopen(f"{root}/0", "inside") is None
 
 
 def test_memory_does_not_grow_with_long_queries(tmp_path: Path) -> None:

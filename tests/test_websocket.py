@@ -12,6 +12,7 @@ import pytest
 import websocket
 from helpers import Serving, Work, configure, during, in_thread, run_until_idle, serve_until
 from websocket import ABNF
+from websockets.exceptions import ConnectionClosedError
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import connect
 
@@ -479,6 +480,7 @@ def negotiated(
 
     def client() -> str | None:
         with connect(f"ws://127.0.0.1:{serving.port}/", subprotocols=offered or None) as connection:
+            connection.recv(5)
             return connection.subprotocol
 
     return during(client)
@@ -498,7 +500,9 @@ def test_the_first_offered_that_the_app_names(
     known: list[str], offered: list[str], chosen: str | None
 ) -> None:
     seen: list[object] = []
-    assert negotiated(lambda ws: seen.append(ws.subprotocol), known, offered) == chosen
+    assert (
+        negotiated(lambda ws: seen.append(ws.subprotocol) or ws.send("x"), known, offered) == chosen
+    )
     assert seen == [chosen]
 
 
@@ -512,16 +516,16 @@ def test_a_subprotocol_chosen_in_on_ws_open() -> None:
 
 
 @pytest.mark.parametrize("sends", [True, False])
-def test_a_subprotocol_that_is_not_offered(
-    sends: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_subprotocol_that_is_not_offered(sends: bool, capsys: pytest.CaptureFixture[str]) -> None:
     def opened(ws: WebSocket) -> None:
         ws.subprotocol = "c"
         if sends:
             ws.send("x")
 
-    work = begin(Serving({"on_ws_open": opened}), read_close, subprotocols=["a"])
-    assert work.finish(5)[0] == 1011
+    with pytest.raises(ConnectionClosedError) as raised:
+        negotiated(opened, [], ["a"])
+    assert raised.value.rcvd is not None
+    assert raised.value.rcvd.code == 1011
     assert "does not offer the subprotocol 'c'" in capsys.readouterr().err
 
 

@@ -151,11 +151,9 @@ class Answer:
 
     def _run(self, handler: Callable[..., Any], request: Request) -> None:
         try:
-            result = self._exchanges.loop.call(self.server.output, handler, request)
+            self.settle(self._exchanges.loop.call(self.server.output, handler, request))
         except BaseException as error:
             self.fail(error)
-        else:
-            self.settle(result)
 
     def settle(self, result: object) -> None:
         """Answer with what a handler returned, now or when it is there."""
@@ -197,17 +195,18 @@ class Answer:
         elif task.exception() is not None:
             self.fail(task.exception())  # type: ignore[arg-type]
         else:
-            self.settle(task.result())
+            try:
+                self.settle(task.result())
+            except BaseException as error:
+                self.fail(error)
 
     def _settle_future(self, future: Any) -> None:
         if not self._exchanges.is_live(self.id):
             return
         try:
-            result = self._exchanges.loop.call(self.server.output, future.result)
+            self.settle(self._exchanges.loop.call(self.server.output, future.result))
         except BaseException as error:
             self.fail(error)
-        else:
-            self.settle(result)
 
     # -- the answer ------------------------------------------------------------------------------
 

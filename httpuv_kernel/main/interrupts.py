@@ -52,7 +52,8 @@ class InterruptGuard:
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
-        if self._depth == 0 and _signal.getsignal(_signal.SIGINT) == self._handler:
+        is_ours = self._depth == 0 and _signal.getsignal(_signal.SIGINT) == self._handler
+        if is_ours and self._previous is not None:  # None: C code has put it there
             _signal.signal(_signal.SIGINT, self._previous)
 
     def _handler(self, number: int, frame: FrameType | None) -> None:

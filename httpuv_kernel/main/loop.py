@@ -11,6 +11,7 @@ Main side.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 from collections.abc import Callable, Coroutine, Generator
@@ -28,6 +29,8 @@ from .interrupts import InterruptGuard
 from .later import CallbackQueue, Entry
 
 __all__ = ["MainLoop"]
+
+log = logging.getLogger("httpuv_kernel")
 
 # Callbacks for so long, then a pause in which the host's loop sleeps. Measured on a flood of 32
 # connections: cells start within 50 ms; without the pause they wait up to 5 s, because a kernel's
@@ -129,11 +132,13 @@ class MainLoop:
                 self._drain_again = True
                 return
             self._running = True
-            until = monotonic() + _BUDGET
-            while self._step(monotonic()) and monotonic() < until:
-                pass
-            self._running = False
-            self._rest()
+            try:
+                until = monotonic() + _BUDGET
+                while self._step(monotonic()) and monotonic() < until:
+                    pass
+            finally:
+                self._running = False
+                self._rest()
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 if not waiter.done():
@@ -165,8 +170,11 @@ class MainLoop:
         entry = self.queue.pop_due(now)
         if entry is None:
             return False
-        entry[2](*entry[3])
         self.served += 1
+        try:
+            entry[2](*entry[3])
+        except Exception:  # a fault of ours must not end all callbacks
+            log.exception("a callback of httpuv_kernel failed")
         return True
 
     @contextmanager
@@ -270,10 +278,13 @@ class MainLoop:
         if isinstance(error, HandlerInterrupted) and error.__cause__ is not None:
             error = error.__cause__  # what carried it out of the loop is no news
         user_traceback(error)
-        if self._serving:
-            self.host.show_error(error, where)
-        else:
-            output.run(self.host.show_error, error, where)
+        try:
+            if self._serving:
+                self.host.show_error(error, where)
+            else:
+                output.run(self.host.show_error, error, where)
+        except Exception:  # such as a stderr that is closed
+            log.error("%s: %r", where, error)
 
     def start_task(self, coroutine: Coroutine[Any, Any, Any], output: Output, what: str) -> None:
         """Run a coroutine of user code that nobody waits for; its error is shown."""

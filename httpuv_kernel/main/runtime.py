@@ -63,6 +63,7 @@ class Runtime:
                 port: int = self.bridge.ask(messages.LISTEN, number, addresses, tuple(settings))
             except BaseException:
                 del self.servers[number]
+                self.bridge.send((messages.STOP, 0, number))  # it may listen, though late
                 self._stop_network_if_unused()
                 raise
         return number, port

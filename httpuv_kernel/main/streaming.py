@@ -121,6 +121,9 @@ class BodyStream(_Stream):
         answer.entry = None
         try:
             piece = answer.call_user(next, self._body, _END)
+            if not answer.is_live:  # the client has left while user code ran
+                self._close()
+                return
             if piece is _END:
                 self._end()
                 return

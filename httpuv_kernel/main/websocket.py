@@ -6,6 +6,7 @@ Main side.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 from collections import deque
@@ -86,12 +87,12 @@ class WebSocket:
         Raises:
             TypeError: neither str nor bytes-like.
         """
-        message = _checked_message(message)
+        data, binary = _encoded_message(message)
         if self.is_open:
             self.accept()
             with self._lock:
-                self._in_flight += len(message)
-            self._sockets.send((messages.WS_SEND, self.handle, message))
+                self._in_flight += len(data)
+            self._sockets.send((messages.WS_SEND, self.handle, data, binary))
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Begin to close; `on_close` runs when it is done.
@@ -136,19 +137,25 @@ class WebSocket:
     def accept(self) -> None:
         """Answer the handshake, once; done by the first send and when `on_ws_open` returns."""
         with self._lock:
-            accepted, self._accepted = self._accepted, True
-        if not accepted:
-            if self.subprotocol is not None and self.subprotocol not in self.offered_subprotocols:
-                raise ValueError(f"the client does not offer the subprotocol {self.subprotocol!r}")
-            self._sockets.send((messages.WS_ACCEPT, self.handle, self.subprotocol))
+            if self._accepted:
+                return
+            chosen = self.subprotocol
+            if chosen is not None and chosen not in self.offered_subprotocols:
+                self.subprotocol = None  # so that it can be closed
+                raise ValueError(f"the client does not offer the subprotocol {chosen!r}")
+            self._accepted = True
+            self._sockets.send((messages.WS_ACCEPT, self.handle, chosen))
 
-    def taken(self, count: int) -> None:
-        """The connection took so many bytes; wakes who waits in `drain`."""
+    def taken(self, count: int, *, flushed: bool) -> None:
+        """The connection took so many bytes, all when flushed; that wakes who waits in `drain`."""
         with self._lock:
             self._in_flight = max(0, self._in_flight - count)
+            if not flushed:
+                return
             drains, self._drains = self._drains, []
         for loop, future in drains:
-            loop.call_soon_threadsafe(_resolve, future)
+            with contextlib.suppress(RuntimeError):  # nobody waits in a loop that is closed
+                loop.call_soon_threadsafe(_resolve, future)
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closed"
@@ -160,11 +167,12 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _checked_message(message: object) -> str | bytes:
-    if isinstance(message, (str, bytes)):
-        return message
-    if isinstance(message, (bytearray, memoryview)):
-        return bytes(message)
+def _encoded_message(message: object) -> tuple[bytes, bool]:
+    """The bytes of a message, and whether it is binary."""
+    if isinstance(message, str):
+        return message.encode(), False
+    if isinstance(message, (bytes, bytearray, memoryview)):
+        return bytes(message), True
     raise TypeError(f"a WebSocket message is str or bytes, not {type(message).__name__}")
 
 
@@ -174,26 +182,36 @@ def broadcast(sockets: Iterable[WebSocket], message: str | bytes) -> None:
     Raises:
         TypeError: neither str nor bytes-like.
     """
-    message = _checked_message(message)
+    data, binary = _encoded_message(message)
     targets = [socket for socket in sockets if socket.is_open]
     for socket in targets:
         socket.accept()
         with socket._lock:
-            socket._in_flight += len(message)
+            socket._in_flight += len(data)
     if targets:
         handles = tuple(socket.handle for socket in targets)
-        targets[0]._sockets.send((messages.WS_BROADCAST, handles, message))
+        targets[0]._sockets.send((messages.WS_BROADCAST, handles, data, binary))
 
 
 class _Dispatch:
     """Runs one socket's callbacks in order; what comes waits for a coroutine that is under way."""
 
-    __slots__ = ("_backlog", "_busy", "_handled", "_sockets", "entry", "server", "socket")
+    __slots__ = (
+        "_backlog",
+        "_busy",
+        "_failed",
+        "_handled",
+        "_sockets",
+        "entry",
+        "server",
+        "socket",
+    )
 
     def __init__(self, sockets: Sockets, socket: WebSocket, server: AppServer) -> None:
         self._sockets = sockets
         self._backlog: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         self._busy = False
+        self._failed = False
         self._handled = 0
         self.socket = socket
         self.server = server
@@ -219,10 +237,11 @@ class _Dispatch:
                 self.socket.accept()
             except ValueError as error:
                 self._fail(error)
-                self.socket.subprotocol = None
 
     def message(self, binary: bool, message: str | bytes) -> None:
         """Run the message callbacks, and tell the network side what is handled."""
+        if self._failed:  # it is being closed with 1011
+            return
         size = len(message) if binary else len(message.encode())  # type: ignore[union-attr]
         self._handled += size + _MESSAGE_COST
         self._call(list(self.socket.message_callbacks), (binary, message), self._report)
@@ -287,6 +306,7 @@ class _Dispatch:
 
     def _fail(self, error: BaseException) -> None:
         """1011 for the client, the traceback for the user."""
+        self._failed = True
         self._sockets.loop.show_error(self.server.output, error, f"{self.socket!r} failed")
         self.socket.close(1011)
 
@@ -330,13 +350,13 @@ class Sockets:
             return
         socket = dispatch.socket
         socket.close_code, socket.close_reason = code, reason
-        socket.taken(socket.buffered_amount)
+        socket.taken(socket.buffered_amount, flushed=True)
         if dispatch.entry is not None:  # the client left before on_ws_open began: nothing happened
             self.loop.queue.cancel(dispatch.entry)
         else:
             self.loop.queue.push(when, dispatch.run, dispatch.closed)
 
-    def _on_sent(self, when: float, handle: int, count: int) -> None:
+    def _on_sent(self, when: float, handle: int, count: int, flushed: bool) -> None:
         dispatch = self._open.get(handle)
         if dispatch is not None:
-            dispatch.socket.taken(count)
+            dispatch.socket.taken(count, flushed=flushed)

@@ -36,7 +36,7 @@ NEXT_ANSWERING: Final = {
     Answering.ASKED: frozenset(Answering) - {Answering.ASKED},
     Answering.RECEIVING: frozenset({Answering.CALLED, Answering.NOTHING, Answering.CLOSED}),
     Answering.CALLED: frozenset({Answering.STREAMING, Answering.NOTHING, Answering.CLOSED}),
-    Answering.UPGRADING: frozenset({Answering.CLOSED}),
+    Answering.UPGRADING: frozenset({Answering.NOTHING, Answering.CLOSED}),
     Answering.STREAMING: frozenset({Answering.NOTHING, Answering.CLOSED}),
     Answering.CLOSED: frozenset({Answering.CLOSED}),
 }

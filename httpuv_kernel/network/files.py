@@ -215,16 +215,17 @@ class FileCache:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, RegularFile] = OrderedDict()
+        self._known: OrderedDict[tuple[str, object], RegularFile] = OrderedDict()
         self._kept_bytes = 0
 
-    def reopen(self, key: str) -> OpenedFile | None:
+    def reopen(self, path: str, follow_symlinks: object) -> OpenedFile | None:
         """A file that `open` has found at this path, if it still is the same; one or two stats."""
+        key = path, follow_symlinks
         file = self._known.get(key)
         if file is None:
             return None
         try:
-            if _signature(os.stat(key)) == file.signature and not file.unsettled:
+            if _signature(os.stat(path)) == file.signature and not file.unsettled:
                 if file.body is not None:
                     self._known.move_to_end(key)
                     return OpenedFile(file, None)
@@ -250,14 +251,15 @@ class FileCache:
             return None
         try:
             if _opened_path(handle, real) in (real, real + " (deleted)"):  # replaced since
-                return self._look_at(os.path.join(root, *segments), real, handle, status)
+                key = os.path.join(root, *segments), follow_symlinks
+                return self._look_at(key, real, handle, status)
         except OSError:
             pass
         handle.close()
         return None
 
     def _look_at(
-        self, key: str, real: str, handle: FileHandle, status: os.stat_result
+        self, key: tuple[str, object], real: str, handle: FileHandle, status: os.stat_result
     ) -> OpenedFile:
         signature = _signature(status)
         size = signature.size
@@ -284,14 +286,14 @@ class FileCache:
         self._remember(key, known)
         return OpenedFile(file, handle if body is None else None)
 
-    def _remember(self, key: str, file: RegularFile) -> None:
+    def _remember(self, key: tuple[str, object], file: RegularFile) -> None:
         self._forget(key)
         self._known[key] = file
         self._kept_bytes += file.kept_bytes
         while self._kept_bytes > _KEPT_BYTES or len(self._known) > _KNOWN_FILES:
             self._forget(next(iter(self._known)))
 
-    def _forget(self, key: str) -> None:
+    def _forget(self, key: tuple[str, object]) -> None:
         file = self._known.pop(key, None)
         if file is not None:
             self._kept_bytes -= file.kept_bytes

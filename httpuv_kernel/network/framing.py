@@ -65,7 +65,7 @@ _OTHER_PROTOCOLS = frozenset(
 
 
 def examine_request(method: bytes, target: bytes, version: str, fields: Fields) -> RequestFacts:
-    """Read the facts off a header block whose syntax the parser has checked.
+    """Read the facts off a header block; the parser has checked its syntax.
 
     Raises:
         RequestRefused: what HTTP/1.1 requires is missing or contradictory.
@@ -81,7 +81,7 @@ def examine_request(method: bytes, target: bytes, version: str, fields: Fields) 
         elif name == b"content-length":
             content_length = int(value)
         elif name == b"transfer-encoding":
-            transfer_encoding = value.lower()
+            transfer_encoding = b", ".join(filter(None, (transfer_encoding, value.lower())))
         elif name == b"expect":
             expect = value.lower()
         elif name == b"upgrade":

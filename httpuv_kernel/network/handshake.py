@@ -44,7 +44,9 @@ def asks_for_websocket(exchange: Exchange) -> bool:
     return upgrade is not None and b"websocket" in upgrade.lower() and exchange.http11
 
 
-def upgrade_refusal(exchange: Exchange, gate: Gate, has_on_ws_open: bool) -> tuple[int, str] | None:
+def upgrade_refusal(
+    exchange: Exchange, gate: Gate, has_on_ws_open: bool, *, compress: bool
+) -> tuple[int, str] | None:
     """`(status, reason)` when a handshake is refused, before the main side hears of it."""
     origin = next((value for name, value in exchange.fields if name == b"origin"), None)
     reason = gate.origin_refusal(origin, exchange.facts.host or b"")
@@ -52,7 +54,9 @@ def upgrade_refusal(exchange: Exchange, gate: Gate, has_on_ws_open: bool) -> tup
         return 403, reason
     if not has_on_ws_open:
         return 404, ""
-    handshake = answer_handshake(exchange, None, compress=False)
+    if exchange.facts.has_body:
+        return 400, "a WebSocket handshake has no body"
+    handshake = answer_handshake(exchange, None, compress=compress)
     return None if handshake.status == 101 else (handshake.status, handshake.text)
 
 

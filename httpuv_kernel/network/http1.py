@@ -17,17 +17,17 @@ import logging
 import math
 from collections import deque
 from time import monotonic
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from ..fields import ResponseHead
-from ..messages import ACK, BODY, GONE, HEADERS, REQUEST, WS_CLOSED, WS_OPEN, Address
+from ..messages import ACK, BODY, GONE, HEADERS, REQUEST, WS_CLOSED, WS_OPEN
 from .exchange import NEXT_ANSWERING, Answering, Exchange, Reply
-from .files import open_file
 from .framing import RequestRefused, error_response
 from .handshake import answer_handshake, asks_for_websocket, upgrade_refusal
-from .listener import Listener
+from .listener import Listener, endpoint
 from .pages import error_reply
 from .reading import Reading, RequestReader
+from .sources import BodySource
 from .websocket import WebSocketConnection
 from .writing import ResponseWriter, reset
 
@@ -39,6 +39,11 @@ log = logging.getLogger("httpuv_kernel")
 # While it is one of these, what arrives is parsed; else it waits.
 _READS: Final = frozenset({Answering.NOTHING, Answering.RECEIVING})
 
+# The response is written as far as this side is concerned.
+_DONE: Final = frozenset({Answering.NOTHING, Answering.CLOSED})
+
+_EXTRA_HEADERS: Final = {503: {"Retry-After": "1"}, 426: {"Sec-WebSocket-Version": "13"}}
+
 _STASH_BYTES = 64 * 1024  # what may wait unparsed behind an unanswered request
 
 
@@ -49,6 +54,7 @@ class Connection(asyncio.Protocol):
         "_advancing",
         "_answering",
         "_deadline",
+        "_ended",
         "_listener",
         "_local",
         "_peer",
@@ -56,11 +62,11 @@ class Connection(asyncio.Protocol):
         "_reader",
         "_stash",
         "_transport",
-        "_writer",
+        "writer",
     )
 
     _transport: asyncio.Transport
-    _writer: ResponseWriter
+    writer: ResponseWriter
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -70,6 +76,7 @@ class Connection(asyncio.Protocol):
         self._advancing = False
         self._stash = b""
         self._deadline = math.inf
+        self._ended = False  # the client sends no more
 
     # -- asyncio.Protocol ----------------------------------------------------------------------
 
@@ -78,16 +85,17 @@ class Connection(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its bases
         listener = self._listener
         self._transport = transport
-        self._writer = ResponseWriter(self, transport, listener.limits, listener.loop)
-        self._peer = _address(transport.get_extra_info("peername"))
-        self._local = _address(transport.get_extra_info("sockname"))
+        self.writer = ResponseWriter(self, transport, listener.limits, listener.loop)
+        self._peer = endpoint(transport, "peername")
+        self._local = endpoint(transport, "sockname")
         self._deadline = monotonic() + listener.limits.header_timeout
         if not listener.admit(self):
             self._reader.refuse(RequestRefused(503, "too many connections"))
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless an unanswered request stands before it."""
-        if self._queue and self._answering is not Answering.RECEIVING:
+        # What waits goes first, also when only a client that does not read keeps it waiting.
+        if self._stash or (self._queue and self._answering is not Answering.RECEIVING):
             if self._reader.phase is not Reading.DISCARD:
                 self._stash += data
                 if len(self._stash) > _STASH_BYTES:
@@ -98,6 +106,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more. A response on its way still goes out; nothing else does."""
+        self._ended = True
         return self._answering is Answering.STREAMING
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -112,17 +121,17 @@ class Connection(asyncio.Protocol):
                 self._listener.bridge.post((WS_CLOSED, number, 1006, ""))
             else:
                 self._listener.bridge.post((GONE, number))
-        self._writer.close()
+        self.writer.close()
         self._drop_requests()
         self._listener.dismiss(self)
 
     def pause_writing(self) -> None:
         """The client does not take what is written."""
-        self._writer.pause()
+        self.writer.pause()
 
     def resume_writing(self) -> None:
         """It does again."""
-        self._writer.resume()
+        self.writer.resume()
         self._advance()
         self._set_deadline()
 
@@ -169,7 +178,7 @@ class Connection(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while not self._writer.paused:
+            while not self.writer.paused:
                 if self._queue and self._answering is Answering.NOTHING:
                     self._begin(self._queue[0])
                 elif self._stash and self._answering in _READS:
@@ -207,13 +216,17 @@ class Connection(asyncio.Protocol):
             return True
         if not asks_for_websocket(exchange):
             return False
-        refusal = upgrade_refusal(exchange, self._listener.gate, self._listener.has_on_ws_open)
+        listener = self._listener
+        compress = listener.limits.compress_messages
+        refusal = upgrade_refusal(
+            exchange, listener.gate, listener.has_on_ws_open, compress=compress
+        )
         if refusal is not None:
             self._answer(exchange, *refusal)
         return refusal is not None
 
     def _reply(self, exchange: Exchange, reply: Reply) -> None:
-        self._writer.respond(exchange, reply.head, reply.body, reply.source)
+        self.writer.respond(exchange, reply.head, reply.body, reply.source)
 
     def _receive_or_call(self, exchange: Exchange) -> None:
         if asks_for_websocket(exchange):
@@ -242,6 +255,7 @@ class Connection(asyncio.Protocol):
 
     def _open_socket(self, exchange: Exchange) -> None:
         """Have the main side run `on_ws_open`; it accepts."""
+        self._not_wanted(exchange)
         if exchange.id or self._register(exchange):
             self._enter(Answering.UPGRADING)
             head = exchange.head(self._peer, self._local)
@@ -256,13 +270,20 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, exchange: Exchange, status: int, text: str = "") -> None:
         """An error from the network side itself; the connection may go on."""
-        headers = {"Retry-After": "1"} if status == 503 else None
+        self._not_wanted(exchange)
+        headers = _EXTRA_HEADERS.get(status)
         self._reply(exchange, error_reply(exchange, status, headers, text=text))
+
+    def _not_wanted(self, exchange: Exchange) -> None:
+        """The main side was asked by `on_headers`, and is not asked for more."""
+        if exchange.id:
+            self._listener.bridge.post((GONE, exchange.id))
 
     def _refuse(self, exchange: Exchange) -> None:
         """Answer a request that is not to be read on, and close."""
         refusal = exchange.refusal
         assert refusal is not None
+        self._not_wanted(exchange)
         log.info("%s: refused with %d, %s", self._peer[0], refusal.status, refusal.text)
         head_only = exchange.method == b"HEAD"
         self._transport.write(error_response(refusal.status, refusal.text, head_only=head_only))
@@ -281,14 +302,19 @@ class Connection(asyncio.Protocol):
         """Become a WebSocket."""
         if self._answering is not Answering.UPGRADING:
             return
-        exchange = self._queue.popleft()
+        exchange = self._queue[0]
         listener, transport = self._listener, self._transport
         handshake = answer_handshake(
             exchange, subprotocol, compress=listener.limits.compress_messages
         )
+        if handshake.status != 101:  # a subprotocol that the client does not offer
+            listener.bridge.post((WS_CLOSED, exchange.id, 1006, ""))
+            self._answer(exchange, handshake.status, handshake.text)
+            return
+        self._queue.popleft()
         successor = WebSocketConnection(listener, exchange.id, transport, handshake.extensions)
         self._enter(Answering.CLOSED)
-        self._writer.close()
+        self.writer.close()
         listener.replace(self, successor, exchange.id)
         transport.set_protocol(successor)
         transport.write(handshake.head)
@@ -297,35 +323,20 @@ class Connection(asyncio.Protocol):
         if stash:
             successor.data_received(stash)
 
-    def respond(self, head: ResponseHead, body: bytes) -> None:
-        """A whole response."""
-        self._writer.respond(self._queue[0], head, body)
+    def respond(self, head: ResponseHead, body: bytes, source: BodySource | None = None) -> None:
+        """A whole response, from memory or from a file."""
+        self.writer.respond(self._queue[0], head, body, source)
 
-    def send_file(self, head: ResponseHead, path: str, owned: bool) -> None:
-        """A response whose body is a file."""
-        exchange = self._queue[0]
-        try:
-            source = open_file(path, unlink=owned)
-        except OSError as error:
-            log.error("the file of a response cannot be read: %s", error)
-            self._answer(exchange, 500)
-        else:
-            self._writer.respond(exchange, head, b"", source)
+    def fail(self) -> None:
+        """The response cannot be had."""
+        self._answer(self._queue[0], 500)
 
     def start(self, head: ResponseHead, chunk: bytes, length: int | None) -> None:
         """The head and the first piece of a streamed response."""
         exchange = self._queue[0]
-        self._writer.start(exchange, head, chunk, length)
+        self.writer.start(exchange, head, chunk, length)
         if not (self._queue and self._queue[0] is exchange):  # it has no body: send no more of it
             self._listener.bridge.post((GONE, exchange.id))
-
-    def chunk(self, chunk: bytes) -> None:
-        """Its next piece."""
-        self._writer.chunk(chunk)
-
-    def end(self) -> None:
-        """Its regular end."""
-        self._writer.end()
 
     def fileno(self) -> int:
         """The descriptor of its socket; -1 when there is none any more."""
@@ -355,16 +366,18 @@ class Connection(asyncio.Protocol):
 
     def response_written(self, keep: bool) -> None:
         """The oldest request has its whole response: go on, or close."""
+        if self._answering is Answering.CLOSED:  # the server stopped meanwhile
+            return
         exchange = self._queue.popleft()
         if exchange.id:
             self._listener.forget(exchange.id)
         exchange.discard()
-        self._writer.close_stream()
+        self.writer.close_stream()
         if self._listener.access_log:
             refusal = exchange.refusal
-            status = self._writer.status if refusal is None else refusal.status
+            status = self.writer.status if refusal is None else refusal.status
             self._listener.log_access(self._peer[0], exchange, status)
-        if keep:
+        if keep and not self._ended:
             self._deadline = math.inf
             self._enter(Answering.NOTHING)
             if not self._advancing:  # else whoever advances goes on, and sets the deadline
@@ -419,10 +432,13 @@ class Connection(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """Called every second or so: end what takes too long."""
-        if self._writer.has_stalled(now):
+        if self.writer.has_stalled(now):
             log.info("%s: reads nothing any more, cut", self._peer[0])
             self.abort()
         elif now > self._deadline:
+            if self._answering in _DONE and self.writer.is_flushing():
+                self._deadline = now + self._listener.limits.write_timeout
+                return
             self._deadline = math.inf
             if self._answering is Answering.CLOSED:
                 self.abort()
@@ -430,10 +446,3 @@ class Connection(asyncio.Protocol):
                 self._reader.refuse(RequestRefused(408, "the request did not arrive in time"))
             else:
                 self.close()
-
-
-def _address(name: Any) -> Address:
-    """Host and port as str; empty for a Unix socket."""
-    if isinstance(name, tuple) and len(name) >= 2:
-        return str(name[0]), str(name[1])
-    return "", ""

@@ -6,6 +6,7 @@ Network side.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -16,13 +17,13 @@ from time import monotonic
 from typing import Any, Protocol
 
 from ..bridge import Bridge
-from ..messages import Limits, Settings
+from ..messages import Address, Limits, Settings
 from ..static_paths import StaticTable
 from .exchange import Exchange
 from .gate import Gate
 from .static import StaticSite
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "endpoint"]
 
 log = logging.getLogger("httpuv_kernel")
 access_log = logging.getLogger("httpuv_kernel.access")
@@ -56,11 +57,22 @@ def _bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+def endpoint(transport: asyncio.BaseTransport, which: str) -> Address:
+    """Host and port of "peername" or "sockname" as str; empty for a Unix socket."""
+    name = transport.get_extra_info(which)
+    if isinstance(name, tuple) and len(name) >= 2:
+        return str(name[0]), str(name[1])
+    return "", ""
+
+
 class Client(Protocol):
     """A connection as its listener sees it."""
 
     def close(self) -> None:
         """Close it once what is written has gone out."""
+
+    def abort(self) -> None:
+        """Cut it."""
 
     def expire(self, now: float) -> None:
         """End what takes too long."""
@@ -131,6 +143,11 @@ class Listener:
                 break
             await asyncio.sleep(0)
 
+    def abort_clients(self) -> None:
+        """Cut the clients that have not taken what was written to them."""
+        for connection in list(self._connections):
+            connection.abort()
+
     @property
     def is_over(self) -> bool:
         """Closed, and every client gone."""
@@ -145,7 +162,7 @@ class Listener:
         """In a forked child: let go of the parent's sockets without touching its loop."""
         sockets = [sock.fileno() for sock in self._sockets]
         for fd in sockets + [connection.fileno() for connection in self._connections]:
-            if fd != -1:
+            with contextlib.suppress(OSError):
                 os.close(fd)
 
     def set_static_table(self, table: tuple[Any, ...]) -> None:
@@ -156,11 +173,11 @@ class Listener:
 
     def admit(self, connection: Client) -> bool:
         """Count a client in; False when there are too many."""
-        if len(self._connections) >= self.limits.connections:
-            log.warning("refused a client: %d connections are open", len(self._connections))
-            return False
         self._connections.add(connection)
-        return True
+        if len(self._connections) <= self.limits.connections:
+            return True
+        log.warning("refused a client: %d connections are open", self.limits.connections)
+        return False
 
     def replace(self, connection: Client, successor: Client, number: int) -> None:
         """The client goes on in another protocol; so does what has this id."""

@@ -21,8 +21,11 @@ from tornado.ioloop import IOLoop
 
 from .. import messages
 from ..bridge import Bridge
+from ..fields import ResponseHead
+from .files import open_file
 from .http1 import Connection
 from .listener import Listener
+from .sources import remove_file
 from .websocket import WebSocketConnection, broadcast
 
 __all__ = ["NetworkThread"]
@@ -31,6 +34,8 @@ log = logging.getLogger("httpuv_kernel")
 
 # How often timeouts are looked at. Also mends a wake-up that an interrupt cut in two.
 _HEARTBEAT = 1.0
+
+_FLUSH_TIME = 0.25
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
@@ -97,18 +102,20 @@ class NetworkSide:
         self._exchanges: dict[int, Connection | WebSocketConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[..., None]] = {
-            messages.CONTINUE: self._on_exchange(Connection.proceed),
-            messages.RESPOND: self._on_exchange(Connection.respond),
-            messages.SEND_FILE: self._on_exchange(Connection.send_file),
-            messages.START: self._on_exchange(Connection.start),
-            messages.CHUNK: self._on_exchange(Connection.chunk),
-            messages.END: self._on_exchange(Connection.end),
-            messages.ABORT: self._on_exchange(Connection.abort),
-            messages.WS_ACCEPT: self._on_exchange(Connection.accept),
-            messages.WS_SEND: self._on_exchange(WebSocketConnection.send),
-            messages.WS_CLOSE: self._on_exchange(WebSocketConnection.close_with),
-            messages.WS_HANDLED: self._on_exchange(WebSocketConnection.handled),
-            messages.WS_FLUSH: self._on_exchange(WebSocketConnection.flush),
+            messages.CONTINUE: self._to(Connection, Connection.proceed),
+            messages.RESPOND: self._to(Connection, Connection.respond),
+            messages.SEND_FILE: self._send_file,
+            messages.START: self._to(Connection, Connection.start),
+            messages.CHUNK: self._to(
+                Connection, lambda connection, chunk: connection.writer.chunk(chunk)
+            ),
+            messages.END: self._to(Connection, lambda connection: connection.writer.end()),
+            messages.ABORT: self._to(Connection, Connection.abort),
+            messages.WS_ACCEPT: self._to(Connection, Connection.accept),
+            messages.WS_SEND: self._to(WebSocketConnection, WebSocketConnection.send),
+            messages.WS_CLOSE: self._to(WebSocketConnection, WebSocketConnection.close_with),
+            messages.WS_HANDLED: self._to(WebSocketConnection, WebSocketConnection.handled),
+            messages.WS_FLUSH: self._to(WebSocketConnection, WebSocketConnection.flush),
             messages.WS_BROADCAST: self._broadcast,
             messages.ALARM: self._alarm,
             messages.LISTEN: self._listen,
@@ -144,19 +151,34 @@ class NetworkSide:
             except Exception:
                 log.exception("the network side failed on a message %r", message[0])
 
-    def _on_exchange(self, method: Callable[..., None]) -> Callable[..., None]:
+    def _to(self, kind: type, method: Callable[..., None]) -> Callable[..., None]:
+        """A handler that calls this method of what an id names, if that is still there."""
         exchanges = self._exchanges
 
         def handle(exchange: int, *arguments: object) -> None:
             connection = exchanges.get(exchange)
-            if connection is not None:  # else the client has left
+            if type(connection) is kind:  # else the client has left
                 method(connection, *arguments)
 
         return handle
 
-    def _broadcast(self, sockets: tuple[int, ...], message: str | bytes) -> None:
+    def _send_file(self, exchange: int, head: ResponseHead, path: str, owned: bool) -> None:
+        connection = self._exchanges.get(exchange)
+        source = None
+        if isinstance(connection, Connection):
+            try:
+                source = open_file(path, unlink=owned)
+            except OSError as error:
+                log.error("the file of a response cannot be read: %s", error)
+                connection.fail()
+            else:
+                connection.respond(head, b"", source)
+        if source is None and owned:  # nobody is left to get it
+            remove_file(path)
+
+    def _broadcast(self, sockets: tuple[int, ...], data: bytes, binary: bool) -> None:
         targets = [self._exchanges.get(number) for number in sockets]
-        broadcast([each for each in targets if isinstance(each, WebSocketConnection)], message)
+        broadcast([each for each in targets if isinstance(each, WebSocketConnection)], data, binary)
 
     def _alarm(self, when: float) -> None:
         self._loop.call_later(max(0.0, when - monotonic()), self._bridge.to_main.nudge)
@@ -191,9 +213,18 @@ class NetworkSide:
 
     def _quit(self, call: int) -> None:
         async def quit_loop() -> None:
-            for listener in self._listeners.values():
+            listeners = self._listeners.values()
+            for listener in listeners:
                 await listener.close()
-            await asyncio.sleep(0)
+            # What is written has a moment to get out; then every client is to know of the end.
+            until = monotonic() + _FLUSH_TIME
+            while not all(listener.is_over for listener in listeners):
+                if monotonic() > until:
+                    for listener in listeners:
+                        listener.abort_clients()
+                    await asyncio.sleep(0.005)
+                    break
+                await asyncio.sleep(0.001)
             self._bridge.reply(call)
             self._ioloop.stop()
 

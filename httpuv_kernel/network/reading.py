@@ -78,6 +78,7 @@ class RequestReader:
         "_known",
         "_last",
         "_limits",
+        "_no_body",
         "_parser",
         "_sink",
         "_skips_head",
@@ -94,6 +95,7 @@ class RequestReader:
         self._limits = limits
         self._gate = gate
         self._known = known
+        self._no_body = 0  # bytes of a chunked body since the last that was one of the body
         self._skips_head = False  # from an upgrade with a body until its second header block
         self._whole = 0  # requests that ended in this chunk
         self._last: Exchange | None = None  # the last of them, if it has no body
@@ -124,6 +126,8 @@ class RequestReader:
         self._whole = 0
         if self.phase is Reading.HEAD:
             self._head_fed += len(data)
+        elif self.phase is Reading.BODY:
+            self._no_body += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -137,6 +141,8 @@ class RequestReader:
         except httptools.HttpParserError as error:
             self.refuse(parser_refusal(error))
         else:
+            if self.phase is Reading.BODY and self._no_body > self._limits.header_bytes:
+                self.refuse(RequestRefused(431, "too much beside the body: trailers, extensions"))
             # A field that never ends is seen by the bytes it took.
             if self.phase is Reading.HEAD and (
                 self._head_fed > self._limits.header_bytes or self._fields_are_oversized()
@@ -241,6 +247,7 @@ class RequestReader:
             if (facts.content_length or 0) > self._limits.body_bytes:
                 raise self._oversized_body()
             self._enter(Reading.BODY)
+            self._no_body = 0
             exchange.keep_alive = parser.should_keep_alive()
             self._skips_head = parser.should_upgrade()
             self._sink.request_read(exchange)
@@ -250,6 +257,7 @@ class RequestReader:
         exchange = self._exchange
         if exchange is None or self.phase is Reading.DISCARD:
             raise _StopParsing
+        self._no_body = 0
         if exchange.body is None:
             exchange.body = BodyBuffer(self._limits.spool_bytes)
         if exchange.body.size + len(chunk) > self._limits.body_bytes:

@@ -9,10 +9,16 @@ import contextlib
 import os
 from abc import ABC, abstractmethod
 
-__all__ = ["PIECE_BYTES", "BodySource", "FileHandle", "FileSource", "MemorySource"]
+__all__ = ["PIECE_BYTES", "BodySource", "FileHandle", "FileSource", "MemorySource", "remove_file"]
 
 # Bigger pieces gain nothing on loopback; smaller ones cost a turn of the loop each.
 PIECE_BYTES = 256 * 1024
+
+
+def remove_file(path: str) -> None:
+    """Remove a file that the app gave away, if it is still there."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 class FileHandle:
@@ -116,6 +122,5 @@ class FileSource(BodySource):
         """Close the file, and remove it when the app gave it away."""
         self._handle.close()
         if self._unlink is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._unlink)
+            remove_file(self._unlink)
             self._unlink = None

@@ -95,7 +95,7 @@ class StaticSite:
             refusal = self._refusal(resolved.rule, exchange)
             if refusal is not None:
                 return refusal
-            opened = self._files.reopen(resolved.key)
+            opened = self._files.reopen(resolved.key, resolved.rule.follow_symlinks)
             if opened is not None:
                 return self._file_answer(resolved, opened, exchange)
         found = self.table.match(decode_path(path))

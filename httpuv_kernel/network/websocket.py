@@ -37,11 +37,13 @@ class WebSocketConnection(asyncio.Protocol):
 
     __slots__ = (
         "_deadline",
+        "_failed",
         "_fragments",
         "_frames",
         "_heard_at",
         "_in_flight",
         "_is_text",
+        "_left",
         "_listener",
         "_over_since",
         "_paused",
@@ -73,6 +75,8 @@ class WebSocketConnection(asyncio.Protocol):
         self._reading_paused = False
         self._paused = False
         self._over_since = math.inf
+        self._left = 0
+        self._failed = False
         self._unreported = 0
         self._wants_flush = False
         self._heard_at = self._pinged_at = monotonic()
@@ -102,14 +106,17 @@ class WebSocketConnection(asyncio.Protocol):
         self._fragments.clear()
 
     def pause_writing(self) -> None:
-        """The client does not take what is written."""
+        """The client does not take what is written; what it sends might call for more."""
         self._paused = True
         self._over_since = monotonic()
+        self._left = self._transport.get_write_buffer_size()
+        self._regulate()
 
     def resume_writing(self) -> None:
         """It does again."""
         self._paused = False
         self._over_since = math.inf
+        self._regulate()
         self._report()
 
     # -- frames in -------------------------------------------------------------------------------
@@ -117,6 +124,8 @@ class WebSocketConnection(asyncio.Protocol):
     def _advance(self) -> None:
         """Handle what has come, and write what that calls for."""
         for event in self._frames.events_received():
+            if self._failed:  # what follows a failure is not looked at (section 7.1.7)
+                break
             self._on_frame(cast(Frame, event))
         self._write()
 
@@ -128,7 +137,8 @@ class WebSocketConnection(asyncio.Protocol):
             else:
                 self._fragments.append(bytes(frame.data))
         elif frame.opcode is Opcode.CONT:
-            self._fragments.append(bytes(frame.data))
+            if frame.data:
+                self._fragments.append(bytes(frame.data))
             if frame.fin:
                 whole = b"".join(self._fragments)
                 self._fragments.clear()
@@ -141,21 +151,29 @@ class WebSocketConnection(asyncio.Protocol):
             try:
                 message = data.decode()
             except UnicodeDecodeError:
+                self._failed = True
                 if self._frames.state is State.OPEN:
                     self._frames.fail(1007, "the text is not UTF-8")
                 return
         self._listener.bridge.post((WS_MESSAGE, self.id, not self._is_text, message))
         self._in_flight += len(data) + _MESSAGE_COST
-        if self._in_flight > _WINDOW_BYTES and not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
+        self._regulate()
 
     def handled(self, cost: int) -> None:
         """The main side has run the handlers of messages that cost so much."""
         self._in_flight -= cost
-        if self._reading_paused and self._in_flight <= _WINDOW_BYTES // 2:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Read on, unless the main side is behind or the client itself does not read."""
+        window = _WINDOW_BYTES // 2 if self._reading_paused else _WINDOW_BYTES
+        hold = self._paused or self._in_flight > window
+        if hold != self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = hold
+            if hold:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
 
     # -- frames out ------------------------------------------------------------------------------
 
@@ -167,15 +185,15 @@ class WebSocketConnection(asyncio.Protocol):
                 self._transport.close()
                 self._deadline = monotonic() + self._listener.limits.linger_timeout
 
-    def send(self, message: str | bytes) -> None:
+    def send(self, data: bytes, binary: bool) -> None:
         """Send a message; nothing once the socket is closing."""
         if self._frames.state is State.OPEN:
-            if isinstance(message, str):
-                self._frames.send_text(message.encode())
+            if binary:
+                self._frames.send_binary(data)
             else:
-                self._frames.send_binary(message)
+                self._frames.send_text(data)
             self._write()
-        self._sent(len(message))
+        self._sent(len(data))
 
     def send_frame(self, wire: bytes, size: int) -> None:
         """Send a message that is a frame already."""
@@ -196,7 +214,8 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _report(self) -> None:
         if self._unreported or self._wants_flush:
-            self._listener.bridge.post((WS_SENT, self.id, self._unreported))
+            flushed = self._wants_flush
+            self._listener.bridge.post((WS_SENT, self.id, self._unreported, flushed))
             self._unreported = 0
             self._wants_flush = False
 
@@ -220,7 +239,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._transport.abort()
         elif self._frames.state is not State.OPEN:
             return
-        elif now > self._over_since + limits.write_timeout:
+        elif self._has_stalled(now):
             log.warning("a WebSocket was closed with 1013: its client reads too slowly")
             self.close_with(1013, "too slow")
         elif now > self._heard_at + limits.ping_interval + limits.pong_timeout:
@@ -230,6 +249,18 @@ class WebSocketConnection(asyncio.Protocol):
             self._pinged_at = now
             self._frames.send_ping(b"")
             self._write()
+
+    def _has_stalled(self, now: float) -> bool:
+        """Whether the client has taken nothing for the whole write timeout."""
+        if now <= self._over_since + self._listener.limits.write_timeout:
+            return False
+        before, self._left = self._left, self._transport.get_write_buffer_size()
+        self._over_since = now
+        return self._left >= before
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._transport.abort()
 
     def fileno(self) -> int:
         """The descriptor of its socket; -1 when there is none any more."""
@@ -245,10 +276,9 @@ class WebSocketConnection(asyncio.Protocol):
 _frame_log = logging.getLogger("httpuv_kernel.websocket")
 
 
-def broadcast(connections: list[WebSocketConnection], message: str | bytes) -> None:
+def broadcast(connections: list[WebSocketConnection], data: bytes, binary: bool) -> None:
     """Send one message to many; framed once, and compressed once for all that compress alike."""
-    opcode = Opcode.TEXT if isinstance(message, str) else Opcode.BINARY
-    data = message.encode() if isinstance(message, str) else message
+    frame = Frame(Opcode.BINARY if binary else Opcode.TEXT, data)
     wires: dict[str, bytes] = {}
     for connection in connections:
         compression = connection.compression
@@ -256,5 +286,5 @@ def broadcast(connections: list[WebSocketConnection], message: str | bytes) -> N
         wire = wires.get(key)
         if wire is None:
             extensions = [compression] if compression is not None else []
-            wire = wires[key] = Frame(opcode, data).serialize(mask=False, extensions=extensions)
-        connection.send_frame(wire, len(message))
+            wire = wires[key] = frame.serialize(mask=False, extensions=extensions)
+        connection.send_frame(wire, len(data))

@@ -76,6 +76,7 @@ class ResponseWriter:
 
     __slots__ = (
         "_direct",
+        "_left",
         "_limits",
         "_loop",
         "_sink",
@@ -100,6 +101,7 @@ class ResponseWriter:
         self._stream: ResponseStream | None = None
         self._direct: socket.socket | None = None
         self._stall = (math.inf, 0)  # when the client must have taken something, bytes left then
+        self._left = 0
         self.paused = False
         self.status = 0
         """Of the last response."""
@@ -200,7 +202,7 @@ class ResponseWriter:
         """
         assert self._stream is not None
         encoder = self._stream.encoder
-        if not encoder.is_plain or self._transport.get_write_buffer_size():
+        if not source.left or not encoder.is_plain or self._transport.get_write_buffer_size():
             return head
         sock = self._direct_socket()
         if sock is None:
@@ -220,14 +222,16 @@ class ResponseWriter:
         if self._direct is None and _CAN_SEND_FILES and not self._transport.is_closing():
             owner = self._transport.get_extra_info("socket")
             if owner is not None:
-                self._direct = socket.socket(fileno=owner.fileno())
+                # A descriptor of our own: the transport closes its one when it likes.
+                self._direct = socket.socket(fileno=os.dup(owner.fileno()))
+                self._direct.setblocking(False)  # socket.setdefaulttimeout() holds for it, too
         return self._direct
 
     def close(self) -> None:
         """The connection is gone."""
         self.close_stream()
         if self._direct is not None:
-            self._direct.detach()  # the descriptor is the transport's
+            self._direct.close()
             self._direct = None
 
     def _write(self, prefix: bytes, chunk: bytes, *, last: bool = False) -> bool:
@@ -249,6 +253,8 @@ class ResponseWriter:
         """Write the next piece of a body that this side reads, then let others have a turn."""
         stream = self._stream
         if stream is None or stream.source is None or (self.paused and not prefix):
+            return
+        if self._transport.is_closing():
             return
         source = stream.source
         chunk = b""
@@ -319,6 +325,12 @@ class ResponseWriter:
             self._send_piece()
         else:
             self._acknowledge()
+
+    def is_flushing(self) -> bool:
+        """Whether what is written is on its way to a client that took some since the last call."""
+        left = self._transport.get_write_buffer_size()
+        before, self._left = self._left, left
+        return left > 0 and left != before
 
     def has_stalled(self, now: float) -> bool:
         """Whether the client has taken nothing for the whole write timeout."""
