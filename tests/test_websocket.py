@@ -539,11 +539,14 @@ def test_drain_waits_until_the_client_has_taken_it_all() -> None:
     reads = threading.Event()
 
     async def opened(ws: WebSocket) -> None:
+        earlier = asyncio.ensure_future(ws.drain())
+        await asyncio.sleep(0)
         for _ in range(64):
             ws.send(LARGE)
         amounts.append(ws.buffered_amount)
         await ws.drain()
         amounts.append(ws.buffered_amount)
+        await earlier
 
     def client(connection: Connection) -> int:
         reads.wait(10)

@@ -111,16 +111,14 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: the main side need not answer it."""
-        answering = self._answering
         self._enter(Answering.CLOSED)
         self._deadline = math.inf
         if self._queue and self._queue[0].id:
             self._listener.forget(self._queue[0].id)
             number = self._queue[0].id
-            if answering is Answering.UPGRADING:
+            self._listener.bridge.post((GONE, number))
+            if asks_for_websocket(self._queue[0]):
                 self._listener.bridge.post((WS_CLOSED, number, 1006, ""))
-            else:
-                self._listener.bridge.post((GONE, number))
         self.writer.close()
         self._drop_requests()
         self._listener.dismiss(self)

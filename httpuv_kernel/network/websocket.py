@@ -242,6 +242,8 @@ class WebSocketConnection(asyncio.Protocol):
         elif self._has_stalled(now):
             log.warning("a WebSocket was closed with 1013: its client reads too slowly")
             self.close_with(1013, "too slow")
+        elif self._reading_paused:  # it may have answered, for all that is known here
+            self._heard_at = now
         elif now > self._heard_at + limits.ping_interval + limits.pong_timeout:
             log.info("a WebSocket was closed: its client does not answer")
             self._transport.abort()
