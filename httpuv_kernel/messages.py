@@ -15,7 +15,7 @@ To the main side::
     (WS_OPEN, socket, server, head)           a WebSocket handshake; run `on_ws_open`
     (WS_MESSAGE, socket, binary, message)     a message, str or bytes
     (WS_CLOSED, socket, code, reason)         it is closed; the last of this socket
-    (WS_SENT, socket, count, flushed)         so many bytes were taken; flushed: all of them
+    (WS_SENT, socket, count, flushed)         so many bytes were taken; all before that flush
 
 To the network side::
 
@@ -31,7 +31,7 @@ To the network side::
     (WS_BROADCAST, sockets, data, binary)     send it to all of them
     (WS_CLOSE, socket, code, reason)          begin to close
     (WS_HANDLED, socket, cost)                messages of this cost were handled
-    (WS_FLUSH, socket)                        report WS_SENT as soon as all is taken
+    (WS_FLUSH, socket, number)                report WS_SENT as soon as all is taken
     (ALARM, when)                             wake the main side at this time.monotonic()
     (LISTEN, call, server, addresses, settings)
     (STOP, call, server)

@@ -65,8 +65,9 @@ class WebSocket:
         self._accepted = False
         self._closing = False
         self._in_flight = 0
-        self._drains: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
-        self._lock = threading.Lock()  # guards _accepted, _in_flight and _drains
+        self._flushes = 0
+        self._drains: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._lock = threading.Lock()  # guards _accepted, _in_flight, _flushes and _drains
 
     def on_message(self, func: Callable[[bool, Any], object]) -> Callable[[bool, Any], object]:
         """Call `func(binary, message)` for each message: bytes when binary, else str.
@@ -128,10 +129,11 @@ class WebSocket:
             return
         loop = asyncio.get_running_loop()
         taken = loop.create_future()
-        with self._lock:
-            self._drains.append((loop, taken))
         self.accept()
-        self._sockets.send((messages.WS_FLUSH, self.handle))
+        with self._lock:
+            self._flushes += 1
+            self._drains.append((self._flushes, loop, taken))
+            self._sockets.send((messages.WS_FLUSH, self.handle, self._flushes))
         await taken
 
     def accept(self) -> None:
@@ -146,14 +148,16 @@ class WebSocket:
             self._accepted = True
             self._sockets.send((messages.WS_ACCEPT, self.handle, chosen))
 
-    def taken(self, count: int, *, flushed: bool) -> None:
-        """The connection took so many bytes, all when flushed; that wakes who waits in `drain`."""
+    def taken(self, count: int, flushed: int | None = None) -> None:
+        """The connection took so many bytes, and all before this flush; None: no more is coming.
+
+        Wakes who waits for that in `drain`.
+        """
         with self._lock:
             self._in_flight = max(0, self._in_flight - count)
-            if not flushed:
-                return
-            drains, self._drains = self._drains, []
-        for loop, future in drains:
+            done = [drain for drain in self._drains if flushed is None or drain[0] <= flushed]
+            self._drains = [drain for drain in self._drains if drain not in done]
+        for _, loop, future in done:
             with contextlib.suppress(RuntimeError):  # nobody waits in a loop that is closed
                 loop.call_soon_threadsafe(_resolve, future)
 
@@ -350,13 +354,13 @@ class Sockets:
             return
         socket = dispatch.socket
         socket.close_code, socket.close_reason = code, reason
-        socket.taken(socket.buffered_amount, flushed=True)
+        socket.taken(socket.buffered_amount)
         if dispatch.entry is not None:  # the client left before on_ws_open began: nothing happened
             self.loop.queue.cancel(dispatch.entry)
         else:
             self.loop.queue.push(when, dispatch.run, dispatch.closed)
 
-    def _on_sent(self, when: float, handle: int, count: int, flushed: bool) -> None:
+    def _on_sent(self, when: float, handle: int, count: int, flushed: int) -> None:
         dispatch = self._open.get(handle)
         if dispatch is not None:
-            dispatch.socket.taken(count, flushed=flushed)
+            dispatch.socket.taken(count, flushed)

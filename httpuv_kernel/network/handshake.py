@@ -56,6 +56,9 @@ def upgrade_refusal(
         return 404, ""
     if exchange.facts.has_body:
         return 400, "a WebSocket handshake has no body"
+    versions = [value for name, value in exchange.fields if name == b"sec-websocket-version"]
+    if versions != [b"13"]:
+        return 426, "the version of WebSocket that is spoken here is 13"  # section 4.4
     handshake = answer_handshake(exchange, None, compress=compress)
     return None if handshake.status == 101 else (handshake.status, handshake.text)
 

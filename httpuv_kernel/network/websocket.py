@@ -78,7 +78,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._left = 0
         self._failed = False
         self._unreported = 0
-        self._wants_flush = False
+        self._wants_flush = 0
         self._heard_at = self._pinged_at = monotonic()
         self._deadline = math.inf
 
@@ -206,18 +206,17 @@ class WebSocketConnection(asyncio.Protocol):
         if not self._paused and self._unreported >= _SENT_BYTES:
             self._report()
 
-    def flush(self) -> None:
+    def flush(self, number: int) -> None:
         """Tell the main side as soon as the transport has taken what was sent so far."""
-        self._wants_flush = True
+        self._wants_flush = number
         if not self._paused:
             self._report()
 
     def _report(self) -> None:
         if self._unreported or self._wants_flush:
-            flushed = self._wants_flush
+            flushed, self._wants_flush = self._wants_flush, 0
             self._listener.bridge.post((WS_SENT, self.id, self._unreported, flushed))
             self._unreported = 0
-            self._wants_flush = False
 
     def close_with(self, code: int, reason: str) -> None:
         """Begin the closing handshake."""
