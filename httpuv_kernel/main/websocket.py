@@ -125,12 +125,13 @@ class WebSocket:
 
     async def drain(self) -> None:
         """Return once the connection has taken what was sent so far, or is closed."""
-        if self.close_code is not None:
-            return
         loop = asyncio.get_running_loop()
         taken = loop.create_future()
-        self.accept()
+        if self.close_code is None:
+            self.accept()
         with self._lock:
+            if self.close_code is not None:  # set before the last `taken`, which has the lock, too
+                return
             self._flushes += 1
             self._drains.append((self._flushes, loop, taken))
             self._sockets.send((messages.WS_FLUSH, self.handle, self._flushes))
@@ -244,11 +245,11 @@ class _Dispatch:
 
     def message(self, binary: bool, message: str | bytes) -> None:
         """Run the message callbacks, and tell the network side what is handled."""
-        if self._failed:  # it is being closed with 1011
-            return
         size = len(message) if binary else len(message.encode())  # type: ignore[union-attr]
         self._handled += size + _MESSAGE_COST
-        self._call(list(self.socket.message_callbacks), (binary, message), self._report)
+        # After a failure it is being closed with 1011.
+        callbacks = [] if self._failed else list(self.socket.message_callbacks)
+        self._call(callbacks, (binary, message), self._report)
 
     def _report(self) -> None:
         if self._handled >= _HANDLED_BYTES:

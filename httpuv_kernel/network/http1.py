@@ -42,7 +42,11 @@ _READS: Final = frozenset({Answering.NOTHING, Answering.RECEIVING})
 # The response is written as far as this side is concerned.
 _DONE: Final = frozenset({Answering.NOTHING, Answering.CLOSED})
 
-_EXTRA_HEADERS: Final = {503: {"Retry-After": "1"}, 426: {"Sec-WebSocket-Version": "13"}}
+_EXTRA_HEADERS: Final = {
+    503: {"Retry-After": "1"},
+    405: {"Allow": "GET"},
+    426: {"Sec-WebSocket-Version": "13"},
+}
 
 _STASH_BYTES = 64 * 1024  # what may wait unparsed behind an unanswered request
 
