@@ -60,6 +60,7 @@ WS_OPEN: Final = "ws_open"
 WS_MESSAGE: Final = "ws_message"
 WS_CLOSED: Final = "ws_closed"
 WS_SENT: Final = "ws_sent"
+WS_MESSAGE_COST: Final = 128  # beside its bytes, what a message counts for in back-pressure
 
 RESPOND: Final = "respond"
 SEND_FILE: Final = "send_file"

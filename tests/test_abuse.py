@@ -197,3 +197,11 @@ def test_an_owned_file_goes_also_when_its_client_has_left(tmp_path: Path) -> Non
         client.send(request())
         serve_until(path.exists)
         wait_until(lambda: not path.exists())
+
+
+def test_the_limit_of_gzip_holds_for_files_too(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a" * 2000)
+    configure(gzip_bytes=4000)
+    serving = Serving({"static_paths": {"/": str(tmp_path)}})
+    reply = serving.ask(target="/a.txt", headers=[("Accept-Encoding", "gzip")])
+    assert (reply.has("content-encoding"), reply.text) == (False, "a" * 2000)

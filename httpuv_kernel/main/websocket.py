@@ -22,7 +22,6 @@ from .request import Request
 
 __all__ = ["Sockets", "WebSocket", "broadcast"]
 
-_MESSAGE_COST = 128  # as the network side counts
 _HANDLED_BYTES = 64 * 1024  # how much is handled before the network side is told
 
 # What an endpoint may send (RFC 6455, section 7.4); 1005, 1006 and 1015 are never on the wire.
@@ -246,7 +245,7 @@ class _Dispatch:
     def message(self, binary: bool, message: str | bytes) -> None:
         """Run the message callbacks, and tell the network side what is handled."""
         size = len(message) if binary else len(message.encode())  # type: ignore[union-attr]
-        self._handled += size + _MESSAGE_COST
+        self._handled += size + messages.WS_MESSAGE_COST
         # After a failure it is being closed with 1011.
         callbacks = [] if self._failed else list(self.socket.message_callbacks)
         self._call(callbacks, (binary, message), self._report)

@@ -167,7 +167,7 @@ class Listener:
 
     def set_static_table(self, table: tuple[Any, ...]) -> None:
         """Serve these static paths from the next request on."""
-        self.site = StaticSite(StaticTable.from_plain(table))
+        self.site = StaticSite(StaticTable.from_plain(table), self.limits.gzip_bytes)
 
     # -- what connections need -----------------------------------------------------------------
 

@@ -57,7 +57,6 @@ _CONDITIONS = frozenset(
         b"range",
     }
 )
-_GZIP_BYTES = 1024
 _CACHE_SIZE = 4096
 _CACHED_PATH = 512
 
@@ -78,8 +77,9 @@ class _Target(NamedTuple):
 class StaticSite:
     """Answers requests from one table of static paths."""
 
-    def __init__(self, table: StaticTable) -> None:
+    def __init__(self, table: StaticTable, gzip_bytes: int) -> None:
         self.table = table
+        self._gzip_bytes = gzip_bytes
         self._files = FileCache()
         self._heads: dict[tuple[int, str, bytes], ResponseHead] = {}
         # Targets that named a file, so that the next request for it need not take its path apart.
@@ -213,12 +213,12 @@ class StaticSite:
         """304 with the tag that the 200 would have, which is weak when that goes out compressed."""
         compressed = (
             head.compressible
-            and file.size >= _GZIP_BYTES
+            and file.size >= self._gzip_bytes
             and b"gzip" in accepted_codings(exchange.fields)
             and not _has(exchange, b"range")
         )
         etag = (b"W/" if compressed else b"") + file.validators.etag
-        return _not_modified(rule, etag, varies=head.compressible and file.size >= _GZIP_BYTES)
+        return _not_modified(rule, etag, varies=head.compressible and file.size >= self._gzip_bytes)
 
     def _encoded(
         self, target: _Target, opened: OpenedFile, head: ResponseHead, exchange: Exchange
@@ -238,7 +238,7 @@ class StaticSite:
         body = opened.file.body
         if not (head.compressible and body is not None and b"gzip" in accepted):
             return None
-        if not _GZIP_BYTES <= len(body) <= KEPT_FILE_BYTES:
+        if not self._gzip_bytes <= len(body) <= KEPT_FILE_BYTES:
             return None  # not worth it, or made piece by piece
         return Reply(_encoded_head(head, b"gzip", weak=True), opened.file.gzip_body())
 

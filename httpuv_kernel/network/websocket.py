@@ -19,7 +19,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as FrameProtocol
 
-from ..messages import WS_CLOSED, WS_MESSAGE, WS_SENT
+from ..messages import WS_CLOSED, WS_MESSAGE, WS_MESSAGE_COST, WS_SENT
 from .listener import Listener
 
 __all__ = ["WebSocketConnection", "broadcast"]
@@ -28,7 +28,6 @@ log = logging.getLogger("httpuv_kernel")
 
 # What the main side may have on its table of one socket before its client must wait.
 _WINDOW_BYTES = 1024 * 1024
-_MESSAGE_COST = 128  # a message costs more than its bytes
 _SENT_BYTES = 64 * 1024  # how much is sent before the main side is told, unless it asks
 
 
@@ -156,7 +155,7 @@ class WebSocketConnection(asyncio.Protocol):
                     self._frames.fail(1007, "the text is not UTF-8")
                 return
         self._listener.bridge.post((WS_MESSAGE, self.id, not self._is_text, message))
-        self._in_flight += len(data) + _MESSAGE_COST
+        self._in_flight += len(data) + WS_MESSAGE_COST
         self._regulate()
 
     def handled(self, cost: int) -> None:
