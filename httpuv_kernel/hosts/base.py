@@ -68,8 +68,9 @@ class Host(ABC):
         traceback.print_exception(type(error), error, error.__traceback__)
         sys.stderr.flush()
 
-    def advance(self) -> None:  # noqa: B027
-        """Give coroutine handlers a turn, where nobody else does."""
+    def advance(self) -> bool:
+        """Give coroutine handlers a turn, where nobody else does; True when they need another."""
+        return False
 
     def wait(self, fd: int, timeout: float) -> None:
         """Block until `fd` is readable or `timeout` seconds went by."""

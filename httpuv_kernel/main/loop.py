@@ -132,30 +132,37 @@ class MainLoop:
                 self._drain_again = True
                 return
             self._running = True
+            more = False
             try:
                 until = monotonic() + _BUDGET
-                while self._step(monotonic()) and monotonic() < until:
+                more = self.host.advance()
+                while (self._step(monotonic()) or (more := self.host.advance())) and (
+                    monotonic() < until
+                ):
                     pass
             finally:
                 self._running = False
-                self._rest()
+                self._rest(more)
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
 
-    def _rest(self) -> None:
-        """See to it that what still waits is run: after a pause when it is due already."""
+    def _rest(self, more: bool) -> None:
+        """See to it that what still waits is run: after a pause when it is due already.
+
+        `more`: coroutine handlers do.
+        """
         if self._drain_again:
             self._drain_again = False
             self._inbox.nudge()
             return
         self._alarm_at = math.inf
         due = self.queue.next_due()
-        if due is None and not self._inbox:
+        if due is None and not self._inbox and not more:
             return
         pause_over = monotonic() + _PAUSE
-        if due is None or due < pause_over:
+        if due is None or due < pause_over or more:
             # The host's own timers cannot be used: they stand still under %gui.
             self._inbox.hold()
             self._set_alarm(pause_over)
