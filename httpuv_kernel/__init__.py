@@ -17,18 +17,27 @@ from .browser_url import browser_url
 from .config import HTTPUV
 from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
+from .main.pipe_server import PipeServer, start_pipe_server
 from .main.request import Request
 from .main.response import Response
-from .main.run import interrupt, later, run_now, run_server, service, service_async
-from .main.server import (
-    Server,
-    WebServer,
-    list_servers,
-    start_server,
-    stop_all_servers,
-    stop_server,
+from .main.run import (
+    interrupt,
+    later,
+    next_run_in,
+    run_now,
+    run_server,
+    service,
+    service_async,
+    with_private_loop,
 )
+from .main.server import Server, list_servers, stop_all_servers, stop_server
 from .main.static_server import run_static_server
+from .main.web_server import (
+    WebServer,
+    start_daemonized_server,
+    start_server,
+    stop_daemonized_server,
+)
 from .main.websocket import WebSocket, broadcast
 from .static_paths import (
     StaticPath,
@@ -40,6 +49,7 @@ from .static_paths import (
 
 __all__ = [
     "HTTPUV",
+    "PipeServer",
     "Request",
     "Response",
     "Server",
@@ -56,18 +66,23 @@ __all__ = [
     "later",
     "list_servers",
     "load_ipython_extension",
+    "next_run_in",
     "random_port",
     "run_now",
     "run_server",
     "run_static_server",
     "service",
     "service_async",
+    "start_daemonized_server",
+    "start_pipe_server",
     "start_server",
     "static_path",
     "static_path_options",
     "stop_all_servers",
+    "stop_daemonized_server",
     "stop_server",
     "unload_ipython_extension",
+    "with_private_loop",
     *_errors,
 ]
 

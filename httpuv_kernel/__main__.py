@@ -17,13 +17,13 @@ from ._version import __version__
 from .addresses import is_wildcard, resolve
 from .errors import HttpuvError
 from .main.run import service
-from .main.server import WebServer, start_server
 from .main.static_server import (
     DEFAULT_PORT,
     browse_url,
     directory_app,
     start_at_default_port,
 )
+from .main.web_server import WebServer, start_server
 
 __all__ = ["main"]
 

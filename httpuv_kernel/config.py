@@ -6,7 +6,10 @@ Main side's ground: the network side gets what it needs as plain values.
 
 from __future__ import annotations
 
-from traitlets import Bool, CInt, Float, List, Unicode
+import logging
+import sys
+
+from traitlets import Bool, CaselessStrEnum, CInt, Float, List, Unicode, observe
 from traitlets.config import SingletonConfigurable
 
 from .messages import Limits
@@ -104,6 +107,25 @@ class HTTPUV(SingletonConfigurable):
         False,
         help="Prove that all messages between the two sides are plain values; for tests.",
     ).tag(config=True)
+
+    log_level = CaselessStrEnum(
+        ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+        default_value=None,
+        allow_none=True,
+        help="What is logged: WARNING has faults and limits that were met, INFO also clients that "
+        "were refused or cut, DEBUG also each that comes and goes. None leaves it to the logging "
+        "module's own configuration of the logger 'httpuv_kernel'.",
+    ).tag(config=True)
+
+    @observe("log_level")
+    def _set_log_level(self, change: dict[str, str | None]) -> None:
+        logger = logging.getLogger("httpuv_kernel")
+        logger.setLevel(change["new"] or logging.NOTSET)
+        if change["new"] is not None and not logger.hasHandlers():
+            # Without one, Python shows warnings only, whatever the level.
+            handler = logging.StreamHandler(sys.stderr)
+            handler.setFormatter(logging.Formatter("%(levelname)s httpuv_kernel: %(message)s"))
+            logger.addHandler(handler)
 
     def limits(self) -> Limits:
         """The limits of a server that is started now."""

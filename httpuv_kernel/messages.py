@@ -33,7 +33,7 @@ To the network side::
     (WS_HANDLED, socket, cost)                messages of this cost were handled
     (WS_FLUSH, socket, number)                report WS_SENT as soon as all is taken
     (ALARM, when)                             wake the main side at this time.monotonic()
-    (LISTEN, call, server, addresses, settings)
+    (LISTEN, call, server, place, settings)   place: (TCP, addresses) or (UNIX, path, mask)
     (STOP, call, server)
     (SET_STATIC, call, server, table)
     (QUIT, call)
@@ -77,6 +77,8 @@ WS_HANDLED: Final = "ws_handled"
 WS_FLUSH: Final = "ws_flush"
 ALARM: Final = "alarm"
 LISTEN: Final = "listen"
+TCP: Final = "tcp"
+UNIX: Final = "unix"
 STOP: Final = "stop"
 SET_STATIC: Final = "set_static"
 QUIT: Final = "quit"
@@ -86,6 +88,7 @@ Message: TypeAlias = tuple[Any, ...]
 
 Fields: TypeAlias = list[tuple[bytes, bytes]]
 Address: TypeAlias = tuple[str, str]
+Place: TypeAlias = tuple[Any, ...]
 RequestHead: TypeAlias = tuple[str, bytes, str, Fields, Address, Address]
 RequestBody: TypeAlias = "bytes | tuple[str, int]"
 

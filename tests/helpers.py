@@ -135,22 +135,30 @@ class Closed(ConnectionError):
 
 
 class Client:
-    """A connection that says and hears bytes."""
+    """A connection that says and hears bytes; a port that is text is the path of a Unix socket."""
 
     def __init__(
-        self, port: int, host: str = "127.0.0.1", *, receive_buffer: int = 0, timeout: float = 10
+        self,
+        port: int | str,
+        host: str = "127.0.0.1",
+        *,
+        receive_buffer: int = 0,
+        timeout: float = 10,
     ) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        unix = isinstance(port, str)
+        tcp = socket.AF_INET6 if ":" in host else socket.AF_INET
+        family = socket.AF_UNIX if unix else tcp
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
         try:
-            self.socket.connect((host, port))
+            self.socket.connect(port if unix else (host, port))
         except OSError:
             self.socket.close()
             raise
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not unix:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
 
     def __enter__(self) -> Client:

@@ -37,7 +37,7 @@ from httpuv_kernel import (
     service_async,
     start_server,
 )
-from httpuv_kernel.main.later import CallbackQueue
+from httpuv_kernel.main.later import CallbackQueue, cancel
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -75,9 +75,9 @@ def test_the_queue_gives_what_is_due_only() -> None:
 def test_the_queue_forgets_what_is_cancelled() -> None:
     queue = CallbackQueue()
     first, second = queue.push(1.0, print, 1), queue.push(2.0, print, 2)
-    queue.cancel(first)
+    cancel(first)
     assert queue.next_due() == 2.0
-    queue.cancel(second)
+    cancel(second)
     assert queue.next_due() is None
     assert drained(queue, 10) == []
 

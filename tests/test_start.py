@@ -22,12 +22,14 @@ from httpuv_kernel import (
     Request,
     StartError,
     list_servers,
+    start_daemonized_server,
     start_server,
     stop_all_servers,
+    stop_daemonized_server,
     stop_server,
 )
 from httpuv_kernel.addresses import ip_family
-from httpuv_kernel.main.server import _start_error
+from httpuv_kernel.main.web_server import _start_error
 
 
 def hello(request: Request) -> dict[str, object]:
@@ -434,3 +436,12 @@ def test_repr() -> None:
 )
 def test_ip_family(ip: str, family: int) -> None:
     assert ip_family(ip) == family
+
+
+def test_the_deprecated_pair_warns_and_works() -> None:
+    with pytest.warns(DeprecationWarning, match="use start_server"):
+        server = start_daemonized_server("127.0.0.1", 0, lambda request: {})
+    assert server.is_running
+    with pytest.warns(DeprecationWarning, match="use stop_server"):
+        stop_daemonized_server(server)
+    assert not server.is_running

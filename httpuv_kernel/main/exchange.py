@@ -15,7 +15,7 @@ from ..fields import response_head
 from ..hosts import Output
 from ..messages import RequestBody, RequestHead
 from .app import App
-from .later import Entry
+from .later import CallbackQueue, Entry, cancel
 from .loop import MainLoop
 from .request import Request
 from .response import FileBody, PreparedBody, is_response, prepare
@@ -33,6 +33,7 @@ class AppServer(Protocol):
 
     app: App
     output: Output
+    queue: CallbackQueue
 
 
 class Exchanges:
@@ -59,18 +60,20 @@ class Exchanges:
         self, when: float, exchange: int, server: int, head: RequestHead, body: RequestBody
     ) -> None:
         if server in self._servers:  # else it was stopped meanwhile
-            self._answers[exchange] = answer = Answer(self, exchange, self._servers[server], head)
-            answer.entry = self.loop.queue.push(when, answer.run_call, body)
+            owner = self._servers[server]
+            self._answers[exchange] = answer = Answer(self, exchange, owner, head)
+            answer.entry = owner.queue.push(when, answer.run_call, body)
 
     def _on_headers(self, when: float, exchange: int, server: int, head: RequestHead) -> None:
         if server in self._servers:
-            self._answers[exchange] = answer = Answer(self, exchange, self._servers[server], head)
-            answer.entry = self.loop.queue.push(when, answer.run_on_headers)
+            owner = self._servers[server]
+            self._answers[exchange] = answer = Answer(self, exchange, owner, head)
+            answer.entry = owner.queue.push(when, answer.run_on_headers)
 
     def _on_body(self, when: float, exchange: int, body: RequestBody) -> None:
         answer = self._answers.get(exchange)
         if answer is not None:
-            answer.entry = self.loop.queue.push(when, answer.run_call, body)
+            answer.entry = answer.server.queue.push(when, answer.run_call, body)
 
     def _on_ack(self, when: float, exchange: int, count: int) -> None:
         answer = self._answers.get(exchange)
@@ -168,7 +171,9 @@ class Answer:
         elif hasattr(result, "add_done_callback"):
             # A future of threads or of another machine; it may call back in any thread.
             result.add_done_callback(
-                lambda future: self._exchanges.loop.push(self._settle_future, future)
+                lambda future: self._exchanges.loop.push(
+                    self.server.queue, self._settle_future, future
+                )
             )
         else:
             self._respond(result)
@@ -239,7 +244,7 @@ class Answer:
 
     def push(self, function: Callable[..., None]) -> None:
         """Queue a callback of this exchange."""
-        self.entry = self._exchanges.loop.push(function)
+        self.entry = self._exchanges.loop.push(self.server.queue, function)
 
     def send(self, message: messages.Message) -> None:
         """Send what is not the end of the answer."""
@@ -275,7 +280,7 @@ class Answer:
     def abandon(self) -> None:
         """The client has left: do not begin; end what has begun. Runs no user code itself."""
         if self.entry is not None:
-            self._exchanges.loop.queue.cancel(self.entry)
+            cancel(self.entry)
             self.entry = None
         if self._task is not None:
             self._task.cancel()

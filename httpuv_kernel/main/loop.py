@@ -26,7 +26,7 @@ from ..hosts import Host, Output
 from ..messages import ALARM
 from .app import call_user, user_traceback
 from .interrupts import InterruptGuard
-from .later import CallbackQueue, Entry
+from .later import CallbackQueue, Entry, new_entry
 
 __all__ = ["MainLoop"]
 
@@ -41,6 +41,8 @@ _PAUSE = 0.002
 # An interrupt that the system gave to another thread does not end a wait; it is seen this late.
 _GLANCE = 0.5
 
+_ENTRY = "entry"  # the kind of the messages by which any thread of this side queues a callback
+
 
 class MainLoop:
     """Runs callbacks on the main thread. `push`, `later` and `stop_service` in any thread."""
@@ -49,7 +51,9 @@ class MainLoop:
         self.host = host
         self.bridge = bridge
         self.queue = CallbackQueue()
-        self.handlers: dict[str, Callable[..., None]] = {}
+        """What is run from: the main queue, or that of the innermost private loop."""
+        self._main_queue = self.queue
+        self.handlers: dict[str, Callable[..., None]] = {_ENTRY: self._on_entry}
         """By the kind of message: called with its time and its items, when it is taken off the
         bridge; queues what is to be run, and runs no user code."""
         self.alarm_by_bridge = False
@@ -83,21 +87,29 @@ class MainLoop:
 
     # -- queueing, in any thread -----------------------------------------------------------------
 
-    def push(self, function: Callable[..., None], *arguments: object) -> Entry:
+    def push(
+        self, queue: CallbackQueue, function: Callable[..., None], *arguments: object
+    ) -> Entry:
         """Run a function of ours after what waits already."""
-        entry = self.queue.push(monotonic(), function, *arguments)
-        self._inbox.nudge()
+        return self.later(queue, 0.0, function, *arguments)
+
+    def later(
+        self,
+        queue: CallbackQueue,
+        delay: float,
+        function: Callable[..., None],
+        *arguments: object,
+    ) -> Entry:
+        """Run it in `delay` seconds."""
+        entry = new_entry(monotonic() + delay, function, *arguments)
+        self._inbox.put((entry[0], (_ENTRY, queue, entry)))
         return entry
 
-    def later(self, delay: float, function: Callable[..., None], *arguments: object) -> Entry:
-        """Run it in `delay` seconds."""
-        when = monotonic() + delay
-        entry = self.queue.push(when, function, *arguments)
-        if delay > 0:
-            self._set_alarm(when)
-        else:
-            self._inbox.nudge()
-        return entry
+    @property
+    def queue_here(self) -> CallbackQueue:
+        """The queue of the private loop that the caller is in, or the main one."""
+        is_main = threading.current_thread() is threading.main_thread()
+        return self.queue if is_main else self._main_queue
 
     def stop_service(self) -> None:
         """Make the innermost `serve_until_stopped` return."""
@@ -169,11 +181,17 @@ class MainLoop:
         else:
             self._set_alarm(due)
 
+    def _on_entry(self, when: float, queue: CallbackQueue, entry: Entry) -> None:
+        queue.add(entry)
+
+    def _take_inbox(self) -> None:
+        for when, message in self._inbox.take():
+            self.handlers[message[0]](when, *message[1:])
+
     def _step(self, now: float) -> bool:
         """Run the one callback that is due first; False when none is."""
         if self._inbox:
-            for when, message in self._inbox.take():
-                self.handlers[message[0]](when, *message[1:])
+            self._take_inbox()
         entry = self.queue.pop_due(now)
         if entry is None:
             return False
@@ -189,7 +207,7 @@ class MainLoop:
         """Around callbacks that user code asked for; an interrupt is raised when it is safe."""
         if threading.current_thread() is not threading.main_thread():
             raise MainThreadError(
-                "callbacks run on the main thread; service(), run_now() and run_server() cannot "
+                "callbacks run on the main thread; service(), run_now() and the like cannot "
                 "be called in another, such as a Jupyter subshell's or a widget callback's"
             )
         interrupted = False
@@ -238,6 +256,27 @@ class MainLoop:
             while not self._stopped and not self._guard.pending:
                 self._wait_and_step(math.inf)
             self._stopped = False  # it was meant for this one, not for one further out
+
+    @InterruptGuard.waits
+    def next_run_in(self) -> float:
+        """Seconds until the next callback is due; infinity when none waits."""
+        with self._service():
+            self._take_inbox()
+        due = self.queue.next_due()
+        return math.inf if due is None else max(0.0, due - monotonic())
+
+    @contextmanager
+    def private_queue(self) -> Generator[None, None, None]:
+        """Inside it only the callbacks that are queued inside it run."""
+        inner = CallbackQueue()
+        with self._service():
+            outer, self.queue = self.queue, inner
+        try:
+            yield
+        finally:
+            with self._service():
+                self.queue = outer
+                inner.pour_into(outer)
 
     def _forget_stop(self) -> None:
         """`stop_service` stops what runs, not what is called later."""

@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from time import monotonic
 
+from .later import cancel as cancel_entry
 from .runtime import get_runtime, running_runtime
-from .server import start_server
+from .web_server import start_server
 
-__all__ = ["interrupt", "later", "run_now", "run_server", "service", "service_async"]
+__all__ = [
+    "interrupt",
+    "later",
+    "next_run_in",
+    "run_now",
+    "run_server",
+    "service",
+    "service_async",
+    "with_private_loop",
+]
 
 
 def service(timeout_ms: float | None = None) -> bool:
@@ -106,16 +117,43 @@ def later(func: Callable[[], object], delay: float = 0.0) -> Callable[[], bool]:
         except BaseException as error:
             loop.show_error(output, error, f"later({func!r}) failed")
 
-    entry = loop.later(_seconds(delay, "delay"), call)
+    entry = loop.later(loop.queue_here, _seconds(delay, "delay"), call)
 
     def cancel() -> bool:
         nonlocal waiting
         was_waiting: bool = waiting
         waiting = False
-        loop.queue.cancel(entry)
+        cancel_entry(entry)
         return was_waiting
 
     return cancel
+
+
+def next_run_in() -> float:
+    """Seconds until the next callback is due: 0 when one waits, infinity when none does.
+
+    Main thread (later::next_op_secs).
+
+    Raises:
+        MainThreadError: not on the main thread.
+    """
+    return get_runtime().loop.next_run_in()
+
+
+@contextmanager
+def with_private_loop() -> Generator[None, None, None]:
+    """A context in which `service` and `run_now` run only what belongs to it.
+
+    That is what `later` schedules inside it, and the callbacks of servers that are started inside
+    it; so that waiting for one reply runs nobody else's callbacks (later::with_temp_loop). All
+    others wait for its end; what still waits in it then goes on like them. Coroutines that run
+    already go on. Main thread; may be nested.
+
+    Raises:
+        MainThreadError: not on the main thread.
+    """
+    with get_runtime().loop.private_queue():
+        yield
 
 
 def interrupt() -> None:

@@ -46,9 +46,9 @@ class Runtime:
         self._server_ids = itertools.count(1)
 
     def add_server(
-        self, server: AppServer, addresses: list[tuple[str, int]], settings: messages.Settings
+        self, server: AppServer, place: messages.Place, settings: messages.Settings
     ) -> tuple[int, int]:
-        """Have the network side listen; returns the server's id and its port.
+        """Have the network side listen; returns the server's id and its port, 0 for a Unix socket.
 
         Raises:
             OSError: the system refused.
@@ -58,9 +58,10 @@ class Runtime:
         with self._lock:
             self._start_network()
             # Before the first request can come.
+            server.queue = self.loop.queue_here
             self.servers[number] = server
             try:
-                port: int = self.bridge.ask(messages.LISTEN, number, addresses, tuple(settings))
+                port: int = self.bridge.ask(messages.LISTEN, number, place, tuple(settings))
             except BaseException:
                 del self.servers[number]
                 self.bridge.send((messages.STOP, 0, number))  # it may listen, though late

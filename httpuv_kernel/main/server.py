@@ -1,46 +1,28 @@
-"""The servers as a user holds them, and the functions that start and stop them.
+"""What every server has, and the functions that list and stop them.
 
 Main side; every function may be called in any thread.
 """
 
 from __future__ import annotations
 
-import errno
-import logging
-import re
-import secrets
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import messages
-from ..addresses import check_port, is_loopback, is_wildcard, resolve, url_host
-from ..browser_url import browser_url
 from ..config import HTTPUV
 from ..display import server_html, server_text
-from ..errors import AddressNotAvailableError, PortInUseError, PortPermissionError, StartError
 from ..hosts import Output
 from ..static_paths import StaticPath, StaticPathOptions, StaticTable, normalise_prefix
-from .app import App, as_app, as_static_paths
-from .runtime import get_runtime, running_runtime, runtime_here
+from .app import App, as_static_paths
+from .later import CallbackQueue
+from .runtime import get_runtime, running_runtime
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = [
-    "Server",
-    "WebServer",
-    "list_servers",
-    "start_server",
-    "stop_all_servers",
-    "stop_server",
-]
-
-log = logging.getLogger("httpuv_kernel")
-
-_TOKEN = re.compile(r"[A-Za-z0-9_\-]{16,}")
+__all__ = ["Server", "list_servers", "stop_all_servers", "stop_server"]
 
 
 class Server:
@@ -56,14 +38,14 @@ class Server:
         """Where its callbacks' output goes: the cell that started it."""
         self.token = token
         """The path segment under which everything is served; "" when there is none."""
+        self.queue = CallbackQueue()
+        """Where its callbacks wait; the one of the loop that it is started in."""
         self._access_log = access_log
         self._id = 0
         self._static_paths = dict(app.static_paths)
         self._static_options = app.static_path_options
 
-    def _start(
-        self, addresses: list[tuple[str, int]], allowed_hosts: tuple[str, ...] | None
-    ) -> int:
+    def _start(self, place: messages.Place, allowed_hosts: tuple[str, ...] | None) -> int:
         config = HTTPUV.instance()
         settings = messages.Settings(
             tuple(config.limits()),
@@ -76,7 +58,7 @@ class Server:
             self.token,
             self._access_log,
         )
-        self._id, port = get_runtime().add_server(self, addresses, settings)
+        self._id, port = get_runtime().add_server(self, place, settings)
         return port
 
     def stop(self) -> None:
@@ -174,111 +156,6 @@ class Server:
         return {"text/html": server_html(*shown), "text/plain": server_text(*shown)}
 
 
-class WebServer(Server):
-    """A server at a TCP port (manual: WebServer).
-
-    Attributes:
-        host: the host that was asked for.
-        port: the port that is bound, also when 0 was asked for.
-    """
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        app: App,
-        output: Output,
-        token: str = "",
-        access_log: bool = False,
-    ) -> None:
-        super().__init__(app, output, token, access_log)
-        self.host = host
-        self.port = port
-
-    def start(self, addresses: list[tuple[str, int]]) -> None:
-        """Bind and serve; called once, by `start_server`.
-
-        Raises:
-            StartError: the system refused; the subclass and the text say why.
-        """
-        loopback = all(is_loopback(host) for host, _ in addresses)
-        allowed = tuple(HTTPUV.instance().allowed_hosts) if loopback else None
-        try:
-            self.port = self._start(addresses, allowed)
-        except OSError as error:
-            raise _start_error(error, self.host, self.port) from None
-
-    @property
-    def url(self) -> str:
-        """The URL of its root, for a browser."""
-        path = f"/{self.token}/" if self.token else "/"
-        return browser_url(self.port, path, host=url_host(self.host))
-
-
-def start_server(
-    host: str,
-    port: int,
-    app: object,
-    quiet: bool = False,
-    *,
-    token: bool | str = False,
-    access_log: bool = False,
-) -> WebServer:
-    """Listen at an address and serve an app in the background (manual: startServer).
-
-    Network I/O and static paths run on a thread of their own; the app's handlers run on the main
-    thread, when it is idle or inside `service()`.
-
-    Args:
-        host: an IPv4 or IPv6 address of this machine; "127.0.0.1" for this machine only, "0.0.0.0"
-            or "::" for all of its addresses.
-        port: 0 to 65535; 0 lets the system choose, see `WebServer.port`.
-        app: a function of a request (it is `call`), or a mapping or object with any of `call`,
-            `on_headers`, `on_ws_open`, `static_paths`, `static_path_options`.
-        quiet: do not warn about what is unsafe.
-        token: True to serve everything below a path segment that nobody can guess, part of
-            `Server.url`; or that segment. Without it requests get 403.
-        access_log: log each response to the logger "httpuv_kernel.access".
-
-    Raises:
-        InvalidAddressError: a host or port that cannot be one.
-        PortInUseError, PortPermissionError, AddressNotAvailableError, StartError: the system
-            refused.
-        AppError: the app is none of these.
-        StaticPathError: a static path cannot be served.
-    """
-    number = check_port(port)
-    addresses = resolve(host, number)
-    checked = as_app(app)
-    segment = check_token(token)
-    if not quiet and not segment and any(is_wildcard(address) for address, _ in addresses):
-        warnings.warn(
-            f"a server at {host!r} can be used by everyone who reaches this machine; "
-            "use token=True, or host='127.0.0.1', or quiet=True if that is meant",
-            stacklevel=2,
-        )
-    output = runtime_here().loop.host.capture_output()
-    server = WebServer(host, number, checked, output, segment, access_log)
-    server.start(addresses)
-    return server
-
-
-def check_token(token: bool | str) -> str:
-    """The path segment of a token: made for True, none for False.
-
-    Raises:
-        ValueError: text that cannot be a path segment, or that is easily guessed.
-    """
-    if isinstance(token, bool):
-        return secrets.token_urlsafe(24) if token else ""
-    if not (isinstance(token, str) and _TOKEN.fullmatch(token)):
-        raise ValueError(
-            "token is True, or at least 16 letters, digits, '-' or '_'; "
-            "secrets.token_urlsafe() makes one"
-        )
-    return token
-
-
 def stop_server(server: Server) -> None:
     """Close all connections of a server and free its port (manual: stopServer).
 
@@ -300,34 +177,3 @@ def list_servers() -> list[Server]:
     """Every running server of this process, the oldest first (manual: listServers)."""
     runtime = running_runtime()
     return [] if runtime is None else cast("list[Server]", list(runtime.servers.values()))
-
-
-def _start_error(error: OSError, host: str, port: int) -> StartError:
-    """The system's refusal, with what can be done."""
-    number = error.errno or 0
-    if number == errno.EADDRINUSE:
-        for server in list_servers():
-            if isinstance(server, WebServer) and server.port == port:
-                return PortInUseError(
-                    number,
-                    f"port {port} is used by a server of this process: {server!r}; stop it first "
-                    "(stop_server), or use another port, or port 0 for any free one",
-                )
-        return PortInUseError(
-            number,
-            f"port {port} at {host} is used by another program; "
-            "use another port, or port 0 for any free one",
-        )
-    if number in (errno.EACCES, errno.EPERM):
-        return PortPermissionError(
-            number,
-            f"this process may not listen at port {port}; ports below 1024 often need "
-            "administrator's rights: use a higher one, or port 0 for any free one",
-        )
-    if number == errno.EADDRNOTAVAIL:
-        return AddressNotAvailableError(
-            number,
-            f"{host} is not an address of this machine; use '127.0.0.1' for this machine only, "
-            "'0.0.0.0' for all of its IPv4 addresses",
-        )
-    return StartError(number, f"cannot listen at {host} port {port}: {error.strerror or error}")

@@ -16,7 +16,7 @@ from ..static_paths import static_path
 from .app import App
 from .run import service
 from .runtime import get_runtime
-from .server import WebServer, start_server
+from .web_server import WebServer, start_server
 
 __all__ = [
     "DEFAULT_PORT",

@@ -16,7 +16,7 @@ from typing import Any
 from .. import messages
 from ..messages import RequestHead
 from .exchange import AppServer
-from .later import Entry
+from .later import Entry, cancel
 from .loop import MainLoop
 from .request import Request
 
@@ -299,14 +299,14 @@ class _Dispatch:
             self._fail(error)
         self._call(rest, arguments, then)
         if self._backlog and not self._busy:
-            self._sockets.loop.push(self._next)
+            self._sockets.loop.push(self.server.queue, self._next)
 
     def _next(self) -> None:
         if self._backlog and not self._busy:
             function, arguments = self._backlog.popleft()
             function(*arguments)
             if self._backlog and not self._busy:
-                self._sockets.loop.push(self._next)
+                self._sockets.loop.push(self.server.queue, self._next)
 
     def _fail(self, error: BaseException) -> None:
         """1011 for the client, the traceback for the user."""
@@ -341,12 +341,12 @@ class Sockets:
         owner = self._servers[server]
         socket = WebSocket(self, handle, owner, Request(head, b""))
         self._open[handle] = dispatch = _Dispatch(self, socket, owner)
-        dispatch.entry = self.loop.queue.push(when, dispatch.run, dispatch.open)
+        dispatch.entry = owner.queue.push(when, dispatch.run, dispatch.open)
 
     def _on_message(self, when: float, handle: int, binary: bool, message: str | bytes) -> None:
         dispatch = self._open.get(handle)
         if dispatch is not None:
-            self.loop.queue.push(when, dispatch.run, dispatch.message, binary, message)
+            dispatch.server.queue.push(when, dispatch.run, dispatch.message, binary, message)
 
     def _on_closed(self, when: float, handle: int, code: int, reason: str) -> None:
         dispatch = self._open.pop(handle, None)
@@ -356,9 +356,9 @@ class Sockets:
         socket.close_code, socket.close_reason = code, reason
         socket.taken(socket.buffered_amount)
         if dispatch.entry is not None:  # the client left before on_ws_open began: nothing happened
-            self.loop.queue.cancel(dispatch.entry)
+            cancel(dispatch.entry)
         else:
-            self.loop.queue.push(when, dispatch.run, dispatch.closed)
+            dispatch.server.queue.push(when, dispatch.run, dispatch.closed)
 
     def _on_sent(self, when: float, handle: int, count: int, flushed: int) -> None:
         dispatch = self._open.get(handle)

@@ -42,11 +42,7 @@ _READS: Final = frozenset({Answering.NOTHING, Answering.RECEIVING})
 # The response is written as far as this side is concerned.
 _DONE: Final = frozenset({Answering.NOTHING, Answering.CLOSED})
 
-_EXTRA_HEADERS: Final = {
-    503: {"Retry-After": "1"},
-    405: {"Allow": "GET"},
-    426: {"Sec-WebSocket-Version": "13"},
-}
+_EXTRA_HEADERS: Final = {503: {"Retry-After": "1"}}
 
 _STASH_BYTES = 64 * 1024  # what may wait unparsed behind an unanswered request
 
@@ -125,7 +121,7 @@ class Connection(asyncio.Protocol):
                 self._listener.bridge.post((WS_CLOSED, number, 1006, ""))
         self.writer.close()
         self._drop_requests()
-        self._listener.dismiss(self)
+        self._listener.dismiss(self, exc)
 
     def pause_writing(self) -> None:
         """The client does not take what is written."""
@@ -224,7 +220,7 @@ class Connection(asyncio.Protocol):
             exchange, listener.gate, listener.has_on_ws_open, compress=compress
         )
         if refusal is not None:
-            self._answer(exchange, *refusal)
+            self._reply(exchange, refusal)
         return refusal is not None
 
     def _reply(self, exchange: Exchange, reply: Reply) -> None:

@@ -11,14 +11,14 @@ import itertools
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
 from ..bridge import Bridge
-from ..messages import Address, Limits, Settings
+from ..messages import Address, Limits, Place, Settings
 from ..static_paths import StaticTable
+from .binding import Binding, bind
 from .exchange import Exchange
 from .gate import Gate
 from .static import StaticSite
@@ -32,29 +32,6 @@ access_log = logging.getLogger("httpuv_kernel.access")
 _BACKLOG = 1024
 
 _exchange_ids = itertools.count(1)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """A socket bound to a numeric address.
-
-    Raises:
-        OSError: the system refused.
-    """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-    )[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        if sys.platform != "win32":  # there it would let two programs listen at one port
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
-        sock.bind(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def endpoint(transport: asyncio.BaseTransport, which: str) -> Address:
@@ -106,31 +83,30 @@ class Listener:
         self._exchanges = exchanges
         self._waiting: set[int] = set()
         self._connections: set[Client] = set()
-        self._sockets: list[socket.socket] = []
+        self._bindings: list[Binding] = []
         self._servers: list[asyncio.AbstractServer] = []
 
-    async def listen(
-        self, addresses: list[tuple[str, int]], make_connection: Callable[[], asyncio.Protocol]
-    ) -> int:
-        """Bind every address, accept clients, and return the port.
+    async def listen(self, place: Place, make_connection: Callable[[], asyncio.Protocol]) -> int:
+        """Bind, accept clients, and return the port; 0 for a Unix socket.
 
         Raises:
-            OSError: the system refused one; nothing is bound then.
+            OSError: the system refused; nothing is bound then.
         """
-        port = addresses[0][1]
+        self._bindings = bind(place)
         try:
-            for host, _ in addresses:
-                sock = _bind(host, port)
-                self._sockets.append(sock)
-                port = sock.getsockname()[1]
-            for sock in self._sockets:
-                server = await self.loop.create_server(make_connection, sock=sock, backlog=_BACKLOG)
+            for binding in self._bindings:
+                create = (
+                    self.loop.create_unix_server
+                    if binding.sock.family == getattr(socket, "AF_UNIX", None)
+                    else self.loop.create_server
+                )
+                server = await create(make_connection, sock=binding.sock, backlog=_BACKLOG)
                 self._servers.append(server)
         except BaseException:
-            for sock in self._sockets:
-                sock.close()
+            for binding in self._bindings:
+                binding.release()
             raise
-        return port
+        return self._bindings[0].port
 
     async def close(self) -> None:
         """Accept no more and close every connection. Returns when the port is free."""
@@ -138,8 +114,10 @@ class Listener:
             server.close()
         for connection in list(self._connections):
             connection.close()
+        for binding in self._bindings:
+            binding.remove_path()
         for _ in range(100):  # the loop closes a listening socket in one of its next turns
-            if all(sock.fileno() == -1 for sock in self._sockets):
+            if self._is_closed:
                 break
             await asyncio.sleep(0)
 
@@ -151,7 +129,11 @@ class Listener:
     @property
     def is_over(self) -> bool:
         """Closed, and every client gone."""
-        return not self._connections and all(sock.fileno() == -1 for sock in self._sockets)
+        return not self._connections and self._is_closed
+
+    @property
+    def _is_closed(self) -> bool:
+        return all(binding.sock.fileno() == -1 for binding in self._bindings)
 
     def expire(self, now: float) -> None:
         """End the connections that take too long."""
@@ -160,7 +142,7 @@ class Listener:
 
     def close_descriptors(self) -> None:
         """In a forked child: let go of the parent's sockets without touching its loop."""
-        sockets = [sock.fileno() for sock in self._sockets]
+        sockets = [binding.sock.fileno() for binding in self._bindings]
         for fd in sockets + [connection.fileno() for connection in self._connections]:
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -174,6 +156,7 @@ class Listener:
     def admit(self, connection: Client) -> bool:
         """Count a client in; False when there are too many."""
         self._connections.add(connection)
+        log.debug("a client is here; %d are", len(self._connections))
         if len(self._connections) <= self.limits.connections:
             return True
         log.warning("refused a client: %d connections are open", self.limits.connections)
@@ -186,9 +169,10 @@ class Listener:
         self._exchanges[number] = successor
         self._waiting.discard(number)
 
-    def dismiss(self, connection: Client) -> None:
-        """The client is gone."""
+    def dismiss(self, connection: Client, error: Exception | None = None) -> None:
+        """The client is gone; with an error it vanished, which is its own affair."""
         self._connections.discard(connection)
+        log.debug("a client is gone (%s); %d are left", error or "closed", len(self._connections))
 
     def register(self, connection: Client) -> int:
         """An id for a request that the main side is to answer; 0 when too many wait for it."""

@@ -184,14 +184,14 @@ class NetworkSide:
         self._loop.call_later(max(0.0, when - monotonic()), self._bridge.to_main.nudge)
 
     def _listen(
-        self, call: int, server: int, addresses: list[tuple[str, int]], settings: tuple[Any, ...]
+        self, call: int, server: int, place: messages.Place, settings: tuple[Any, ...]
     ) -> None:
         listener = Listener(
             server, messages.Settings(*settings), self._loop, self._bridge, self._exchanges
         )
 
         async def listen() -> None:
-            port = await listener.listen(addresses, lambda: Connection(listener))
+            port = await listener.listen(place, lambda: Connection(listener))
             self._listeners[server] = listener
             self._bridge.reply(call, port)
 
