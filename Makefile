@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The oldest line of ipykernel that is still common, for the tests that run in both.
 OLD := .venv-ipykernel6
+AUTOBAHN := .venv-autobahn
 
-.PHONY: demo test style types bench clean
+.PHONY: demo test style types bench autobahn clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python notebooks/demo.py $(if $(ONCE),--once)
@@ -27,6 +28,10 @@ bench: $(VENV)/.tools
 	$(BIN)/pip install --quiet --requirement benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# The Autobahn test suite against a WebSocket server, some eight minutes; CASES="7.* 9.1.1" runs some.
+autobahn: $(VENV)/.installed $(AUTOBAHN)/.installed
+	$(BIN)/python tests/autobahn/run.py $(AUTOBAHN)/bin/wstest
+
 $(VENV)/.installed: pyproject.toml
 	tests/make_venv.sh $(PYTHON) $(VENV)
 	$(BIN)/pip install --quiet --editable '.[test]'
@@ -39,6 +44,10 @@ $(VENV)/.tools: $(VENV)/.installed
 $(OLD)/.installed: pyproject.toml
 	tests/make_venv.sh $(PYTHON) $(OLD)
 	$(OLD)/bin/pip install --quiet --editable . 'ipykernel>=6.31,<7'
+	touch $@
+
+$(AUTOBAHN)/.installed: tests/autobahn/setup.sh | $(VENV)/.installed
+	tests/autobahn/setup.sh $(BIN)/python $(AUTOBAHN)
 	touch $@
 
 clean:

@@ -8,7 +8,10 @@ import os, sys
 from httpuv_kernel import HTTPUV, start_server
 def hello(req):
     return {{"status": 200, "headers": {{"Content-Type": "text/plain"}}, "body": "Hello world"}}
-server = start_server("127.0.0.1", 0, {{"call": hello, "static_paths": {{"/static": {static!r}}}}})
+def echo(ws):
+    ws.on_message(lambda binary, message: ws.send(message))
+app = {{"call": hello, "on_ws_open": echo, "static_paths": {{"/static": {static!r}}}}}
+server = start_server("127.0.0.1", 0, app)
 print(server.port, os.getpid(), sys.executable)
 """
 
@@ -40,6 +43,36 @@ def large(req):
     return {{"headers": {{"Content-Type": "text/plain"}}, "body": str(size)}}
 large_server = start_server("127.0.0.1", 0, large)
 print(large_server.port)
+"""
+
+# A client that sends a word has a message of 1,000 bytes sent to all, in this way; prints the port.
+SERVE_FAN_OUT = """
+import json
+from httpuv_kernel import broadcast
+numbers = iter(range(1000))
+message = ""
+while len(message) < 1000:
+    message += json.dumps({{"id": next(numbers), "x": 0.37 * len(message) ** 2}}) + ","
+message = message[:1000]
+sockets = []
+def send_each(message):
+    for ws in sockets:
+        ws.send(message)
+ways = {{"broadcast": lambda message: broadcast(sockets, message), "a loop of send": send_each}}
+def join(ws):
+    sockets.append(ws)
+    ws.on_message(lambda binary, way: ways[way](message))
+    ws.on_close(lambda: sockets.remove(ws))
+HTTPUV.instance().connections = 2 * {count}
+fan_out_server = start_server("127.0.0.1", 0, {{"on_ws_open": join}})
+print(fan_out_server.port)
+"""
+
+# As many connections as there will be; prints the port.
+SERVE_SOCKETS = """
+HTTPUV.instance().connections = 2 * {count}
+sockets_server = start_server("127.0.0.1", 0, {{"on_ws_open": echo}})
+print(sockets_server.port)
 """
 
 # What a cell may do while files are served; each says when it has begun and ends by itself.

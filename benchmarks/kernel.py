@@ -32,7 +32,8 @@ class Kernel:
 
     Attributes:
         pid: of its process.
-        port: of the server that every kernel here has: Hello world at /, files below /static.
+        port: of the server that every kernel here has: Hello world at /, files below /static,
+            and a WebSocket that sends back what comes.
     """
 
     def __init__(self, client: BlockingKernelClient) -> None:

@@ -116,7 +116,7 @@ def download_rate(port: int, path: str, size: int, seconds: float) -> float:
 
 def download(port: int, path: str) -> int:
     """GET a body, throw it away, and return its length."""
-    with _connect(port) as client:
+    with connect(port) as client:
         client.sendall(_request("GET", path, "Connection: close"))
         buffer = bytearray(_PIECE)
         rest, length = _read_head(client)
@@ -128,7 +128,7 @@ def download(port: int, path: str) -> int:
 
 def get_all(port: int, paths: list[str]) -> None:
     """GET them all over one connection, a hundred at a time; each must answer 200."""
-    with _connect(port) as client:
+    with connect(port) as client:
         data = b""
         for start in range(0, len(paths), 100):
             batch = paths[start : start + 100]
@@ -152,7 +152,7 @@ def _skip_response(client: socket.socket, data: bytes, path: str) -> bytes:
 
 def upload(port: int, path: str, size: int) -> bytes:
     """POST zeros and return the response's body."""
-    with _connect(port) as client:
+    with connect(port) as client:
         client.sendall(_request("POST", path, f"Content-Length: {size}"))
         piece = bytes(_PIECE)
         for start in range(0, size, _PIECE):
@@ -168,7 +168,7 @@ def idle_connections(port: int, path: str, count: int) -> Iterator[None]:
     """Connections that have each had one response and are kept alive."""
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            client = stack.enter_context(_connect(port))
+            client = stack.enter_context(connect(port))
             client.sendall(_request("GET", path))
             body, length = _read_head(client)
             while len(body) < length:
@@ -176,7 +176,8 @@ def idle_connections(port: int, path: str, count: int) -> Iterator[None]:
         yield
 
 
-def _connect(port: int) -> socket.socket:
+def connect(port: int) -> socket.socket:
+    """A connection that gives up after a while."""
     return socket.create_connection(("127.0.0.1", port), _TIMEOUT)
 
 

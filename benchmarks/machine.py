@@ -15,7 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 _CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE = _CORES[0]
 LOAD_CORE = _CORES[-1]
-PACKAGES = ("httpuv-kernel", "ipykernel", "tornado", "httptools", "uvloop", "uvicorn")
+PACKAGES = (
+    "httpuv-kernel", "ipykernel", "tornado", "websockets", "httptools", "uvloop", "uvicorn",
+)  # fmt: skip
 
 
 def take_load_core() -> None:

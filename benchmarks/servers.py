@@ -26,6 +26,7 @@ TORNADO = "Tornado"
 NGINX = "nginx"
 HTTP_SERVER = "http.server"
 HTTPUV_R = "R httpuv"
+WEBSOCKETS = "websockets"
 
 
 class ServerError(Exception):
@@ -127,6 +128,7 @@ _COMMANDS: dict[str, Callable[[int, Path, Path], list[str]]] = {
     NGINX: _nginx,
     HTTP_SERVER: _http_server,
     HTTPUV_R: _httpuv,
+    WEBSOCKETS: _python("websockets"),
 }
 
 

@@ -127,6 +127,12 @@ class HTTPUV(SingletonConfigurable):
             handler.setFormatter(logging.Formatter("%(levelname)s httpuv_kernel: %(message)s"))
             logger.addHandler(handler)
 
+    journal_entries = CInt(
+        1000,
+        help="How many of the last responses of a server are kept for %httpuv_log and "
+        "Server.log().",
+    ).tag(config=True)
+
     def limits(self) -> Limits:
         """The limits of a server that is started now."""
         return Limits(*(getattr(self, name) for name in Limits._fields))

@@ -16,12 +16,13 @@ To the main side::
     (WS_MESSAGE, socket, binary, message)     a message, str or bytes
     (WS_CLOSED, socket, code, reason)         it is closed; the last of this socket
     (WS_SENT, socket, count, flushed)         so many bytes were taken; all before that flush
+    (STOPPED, server)                         a page of the notebook has closed it
 
 To the network side::
 
-    (RESPOND, exchange, head, body)           a whole response
-    (SEND_FILE, exchange, head, path, owned)  a response whose body is a file
-    (START, exchange, head, chunk, length)    a streamed response; length None: not known
+    (RESPOND, exchange, waited, head, body)   a whole response
+    (SEND_FILE, exchange, waited, head, path, owned)  a response whose body is a file
+    (START, exchange, waited, head, chunk, length)    a streamed one; length None: not known
     (CHUNK, exchange, chunk)                  its next piece
     (END, exchange)                           its regular end
     (ABORT, exchange)                         cut the connection: the stream failed half-way
@@ -35,13 +36,17 @@ To the network side::
     (ALARM, when)                             wake the main side at this time.monotonic()
     (LISTEN, call, server, place, settings)   place: (TCP, addresses) or (UNIX, path, mask)
     (STOP, call, server)
-    (SET_STATIC, call, server, table)
+    (SET_APP, call, server, handlers, table)  handlers: which of the app's there are
+    (ASK_STATUS, call, server)                the reply is a ServerStatus
+    (ASK_JOURNAL, call, server, count)        the reply is a list of JournalEntry
+    (ADD_KEY, server, key)                    a page of the notebook may claim the server with it
     (QUIT, call)
 
 A request's `head` is `(method, target, version, fields, peer, local)`: method and version as str,
 target as the bytes of path and query, fields a list of `(lower-case name, value)` byte pairs, peer
 and local `(host, port)` as str. Its `body` is bytes, or `(path, size)` of a spooled file. A
-response's `head` is what `fields.response_head` makes.
+response's `head` is what `fields.response_head` makes; `waited` is how many seconds the request
+waited for the main thread.
 
 Shared ground: imported by both sides, imports neither.
 """
@@ -62,6 +67,8 @@ WS_CLOSED: Final = "ws_closed"
 WS_SENT: Final = "ws_sent"
 WS_MESSAGE_COST: Final = 128  # beside its bytes, what a message counts for in back-pressure
 
+STOPPED: Final = "stopped"
+
 RESPOND: Final = "respond"
 SEND_FILE: Final = "send_file"
 START: Final = "start"
@@ -80,7 +87,10 @@ LISTEN: Final = "listen"
 TCP: Final = "tcp"
 UNIX: Final = "unix"
 STOP: Final = "stop"
-SET_STATIC: Final = "set_static"
+SET_APP: Final = "set_app"
+ASK_STATUS: Final = "ask_status"
+ASK_JOURNAL: Final = "ask_journal"
+ADD_KEY: Final = "add_key"
 QUIT: Final = "quit"
 
 # The items after the kind differ by kind; each handler names and types its own.
@@ -114,17 +124,44 @@ class Limits(NamedTuple):
     ping_interval: float
     pong_timeout: float
     compress_messages: bool
+    journal_entries: int
+
+
+class Handlers(NamedTuple):
+    """Which handlers an app has. Crosses the bridge as a plain tuple."""
+
+    call: bool
+    on_headers: bool
+    on_ws_open: bool
 
 
 class Settings(NamedTuple):
     """What the network side knows of a server. Crosses the bridge as a plain tuple."""
 
     limits: tuple[Any, ...]
-    has_call: bool
-    has_on_headers: bool
-    has_on_ws_open: bool
+    handlers: tuple[bool, bool, bool]
     allowed_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...] | None  # None: any Host is served (not a loopback bind)
     static_table: tuple[Any, ...]
     token: str  # the path segment under which everything is mounted; "" for none
     access_log: bool
+    identity: str  # by which a page knows the server again; no secret
+    control: str  # with which a page may stop it
+
+
+class ServerStatus(NamedTuple):
+    """Figures of one server. Crosses the bridge as a plain tuple."""
+
+    requests: int
+    """That came so far."""
+    waiting: int
+    """That wait for the main thread now."""
+    connections: int
+    """That are open, WebSockets included."""
+    sockets: int
+    """WebSockets that are open."""
+
+
+# When it was answered as time.time(), client, method, target, status, bytes of the body, seconds
+# from the request's arrival to the last byte written, and those of them waited for the main thread.
+JournalEntry: TypeAlias = tuple[float, str, bytes, bytes, int, int, float, float]

@@ -185,9 +185,11 @@ def test_what_one_rule_may_follow_another_may_not(tmp_path: Path) -> None:
 
 def test_an_owned_file_goes_also_when_its_client_has_left(tmp_path: Path) -> None:
     path = tmp_path / "mine.bin"
+    called = []
 
     def app(request: Request) -> dict[str, object]:
         path.write_bytes(b"x")
+        called.append(request)
         client.reset()
         wait_until(lambda: running_runtime().bridge.to_main)  # type: ignore[union-attr]
         return {"body": {"file": path, "owned": True}}
@@ -195,7 +197,7 @@ def test_an_owned_file_goes_also_when_its_client_has_left(tmp_path: Path) -> Non
     serving = Serving(app)
     with serving.connect() as client:
         client.send(request())
-        serve_until(path.exists)
+        serve_until(lambda: called)
         wait_until(lambda: not path.exists())
 
 

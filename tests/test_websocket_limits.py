@@ -172,22 +172,27 @@ def without(name: str, *instead: tuple[str, object]) -> Fields:
 @pytest.mark.parametrize(
     ("method", "headers", "status"),
     [
-        ("GET", without("Sec-WebSocket-Version", ("Sec-WebSocket-Version", 8)), {400, 426}),
-        ("GET", without("Sec-WebSocket-Version"), {400, 426}),
-        ("GET", without("Sec-WebSocket-Key"), {400}),
-        ("GET", without("Sec-WebSocket-Key", ("Sec-WebSocket-Key", "short")), {400}),
-        ("GET", without("Connection"), {400, 404, 426}),
-        ("GET", UPGRADE + [("Sec-WebSocket-Extensions", "a; b=;;")], {400}),
-        ("GET", UPGRADE + [("Sec-WebSocket-Protocol", "a, b c")], {400}),
-        ("POST", UPGRADE, {400, 404, 405}),
+        ("GET", without("Sec-WebSocket-Version", ("Sec-WebSocket-Version", 8)), 426),
+        ("GET", without("Sec-WebSocket-Version"), 426),
+        ("GET", without("Sec-WebSocket-Key"), 400),
+        ("GET", without("Sec-WebSocket-Key", ("Sec-WebSocket-Key", "short")), 400),
+        ("GET", without("Connection"), 426),
+        ("GET", UPGRADE + [("Sec-WebSocket-Extensions", "a; b=;;")], 400),
+        ("GET", UPGRADE + [("Sec-WebSocket-Protocol", "a, b c")], 400),
+        ("GET", UPGRADE + [("Content-Length", 1)], 400),
+        ("POST", UPGRADE, 405),
+        ("HEAD", UPGRADE, 405),
     ],
-    ids=["version", "no version", "no key", "key", "connection", "extensions", "protocol", "POST"],
+    ids=["version", "no version", "no key", "key", "connection", "extensions", "protocol", "body"]
+    + ["POST", "HEAD"],
 )
-def test_a_handshake_that_is_wrong(method: str, headers: Fields, status: set[int]) -> None:
+def test_a_handshake_that_is_wrong(method: str, headers: Fields, status: int) -> None:
     room = Room()
     app = {"on_ws_open": room.on_ws_open, "subprotocols": ["a"]}
     serving = Serving(app)
-    assert Work(lambda: _first_reply(serving.port, method, headers)).finish(5).status in status
+    reply = Work(lambda: _first_reply(serving.port, method, headers)).finish(5)
+    assert reply.status == status
+    assert method == "HEAD" or len(reply.text.splitlines()) == 1
     assert room.sockets == []
 
 
@@ -196,9 +201,18 @@ def _first_reply(port: int, method: str, headers: Fields) -> Reply:
         return client.ask(method, "/", headers)
 
 
-def test_the_refusal_of_a_version_names_the_right_one() -> None:
-    reply = ask(Serving(Room()), without("Sec-WebSocket-Version", ("Sec-WebSocket-Version", 8)))
+@pytest.mark.parametrize("name", ["Sec-WebSocket-Version", "Connection"])
+def test_426_says_what_to_upgrade_to(name: str) -> None:
+    reply = ask(Serving(Room()), without(name))
+    assert reply["upgrade"] == "websocket"  # RFC 9110, section 15.5.22
+    assert "Upgrade" in reply.all("connection")
     assert reply["sec-websocket-version"] == "13"  # RFC 6455, section 4.4
+
+
+def test_a_post_is_told_to_get() -> None:
+    reply = ask(Serving(Room()), UPGRADE, method="POST")
+    assert reply["allow"] == "GET"
+    assert reply.text == "405 Method Not Allowed: a WebSocket is asked for with GET\n"
 
 
 def test_without_on_ws_open_it_is_a_404() -> None:
@@ -334,6 +348,23 @@ def test_fragments_with_control_frames_between_them() -> None:
 
     echoes = [(128 | TEXT, "a€b".encode()), (128 | BINARY, b"\1\2")]
     assert talk(Serving(Room()), client) == [(128 | PONG, b"1"), *echoes]
+
+
+@pytest.mark.parametrize(
+    ("close", "answer", "heard"),
+    [(close_frame(3001, b"bye"), 3001, 3001), (frame(CLOSE), 1000, 1005)],
+    ids=["with a code", "without"],
+)
+def test_a_close_between_fragments(close: bytes, answer: int, heard: int) -> None:
+    room = Room()
+
+    def client(peer: Peer) -> int:
+        peer.send(frame(TEXT, b"a", fin=False) + close + frame(CONT, b"b"))
+        return peer.read_close()
+
+    assert talk(Serving(room), client) == answer
+    serve_until(lambda: room.events)
+    assert room.events == [heard]
 
 
 def test_a_ping_is_answered_while_no_callback_runs() -> None:
@@ -621,3 +652,29 @@ def test_a_flood_of_small_messages_waits_for_the_callbacks() -> None:
     assert len(running_runtime().bridge.to_main) < 8192 + 4096  # type: ignore[union-attr]
     work.finish()
     serve_until(lambda: len(heard) == 100_000)
+
+
+def test_what_one_read_inflates_to_waits_for_the_callbacks() -> None:
+    sockets: list[WebSocket] = []
+    numbers: list[int] = []
+
+    def opened(ws: WebSocket) -> None:
+        sockets.append(ws)
+        ws.on_message(lambda binary, message: numbers.append(int.from_bytes(message[:4], "big")))
+
+    payloads = [deflated(i.to_bytes(4, "big") + bytes(1024 * 1024)) for i in range(50)]
+    behind = b"".join(frame(BINARY, payload, rsv=4) for payload in payloads)  # 50 KiB
+
+    def client(peer: Peer) -> None:
+        peer.send(close_frame(1000))
+        peer.read_all()
+
+    serving = Serving({"on_ws_open": opened})
+    work = begin(serving, client, behind, UPGRADE + DEFLATE)
+    serve_until(lambda: sockets)
+    inbox = running_runtime().bridge.to_main  # type: ignore[union-attr]
+    wait_until(lambda: len(inbox))
+    in_thread(lambda: _first_reply(serving.port, "GET", []))  # the read is over
+    assert len(inbox) < 8
+    work.finish()
+    assert numbers == list(range(50))

@@ -1,6 +1,6 @@
 """Python's peers, each in a daemon thread beside an idle main thread, as in a notebook.
 
-    python -m benchmarks.peers.python {uvicorn|tornado} PORT SITE
+    python -m benchmarks.peers.python {uvicorn|tornado|websockets} PORT SITE
 
 Ends when its standard input does, so it cannot outlive who started it.
 """
@@ -46,21 +46,40 @@ def run_uvicorn(port: int, site: Path) -> None:
 
 def run_tornado(port: int, site: Path) -> None:
     from tornado.web import Application, RequestHandler, StaticFileHandler
+    from tornado.websocket import WebSocketHandler
 
     class Hello(RequestHandler):
         def get(self) -> None:
             self.set_header("Content-Type", "text/plain")
             self.write(_BODY)
 
+    class Echo(WebSocketHandler):
+        def on_message(self, message: str | bytes) -> None:
+            self.write_message(message)
+
     async def serve() -> None:
         static = (r"/static/(.*)", StaticFileHandler, {"path": str(site / "static")})
-        Application([(r"/", Hello), static]).listen(port, "127.0.0.1")
+        Application([(r"/", Hello), (r"/echo", Echo), static]).listen(port, "127.0.0.1")
         await asyncio.Event().wait()
 
     asyncio.run(serve())
 
 
-RUN = {"uvicorn": run_uvicorn, "tornado": run_tornado}
+def run_websockets(port: int, site: Path) -> None:
+    from websockets.asyncio.server import ServerConnection, serve
+
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async def serve_forever() -> None:
+        async with serve(echo, "127.0.0.1", port) as server:
+            await server.serve_forever()
+
+    asyncio.run(serve_forever())
+
+
+RUN = {"uvicorn": run_uvicorn, "tornado": run_tornado, "websockets": run_websockets}
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from .base import Bench
 from .busy import beside, flood
 from .footprint import memory
 from .throughput import dynamic, static
+from .websockets import broadcast, echo, sockets
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "dynamic": dynamic,
@@ -16,6 +17,9 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "flood": flood,
     "beside": beside,
     "memory": memory,
+    "echo": echo,
+    "broadcast": broadcast,
+    "sockets": sockets,
 }
 
 __all__ = ["SCENARIOS", "Bench"]

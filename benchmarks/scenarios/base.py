@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import sleep
 from typing import TypeVar
 
+from .. import servers
+from ..kernel import start_kernel
 from ..load import Load, wrk
 from ..report import figure
 from ..servers import OURS, Target
@@ -65,3 +68,17 @@ class Bench:
                 found[target.name].append(measure(target))
                 sleep(0.1)  # the connections of the last are closed
         return found
+
+
+@contextlib.contextmanager
+def side_by_side(bench: Bench, peers: tuple[str, ...]) -> Iterator[list[Target]]:
+    """Ours in a kernel, and those of the peers that are here."""
+    names = servers.available(peers)
+    for name in peers:
+        if name not in names:
+            bench.say(f"  without {name}: it is not on this machine")
+    with (
+        start_kernel(bench.site) as kernel,
+        servers.start_peers(names, bench.site) as others,
+    ):
+        yield [Target(OURS, kernel.port), *others]

@@ -47,10 +47,15 @@ def memory(bench: Bench) -> Iterator[Row]:
 
 
 def _idle(kernel: Kernel) -> dict[str, list[float]]:
-    before = _status(kernel.pid, "VmRSS")
+    before = resident(kernel)
     # The app's server, not the static one: each connection has crossed to the main thread.
     with idle_connections(kernel.port, "/", _IDLE):
-        return {OURS: [(_status(kernel.pid, "VmRSS") - before) / _MB]}
+        return {OURS: [resident(kernel) - before]}
+
+
+def resident(kernel: Kernel) -> float:
+    """Megabytes of its process that are in memory."""
+    return _status(kernel.pid, "VmRSS") / _MB
 
 
 def _peak(pid: int, work: Callable[[], None]) -> float:

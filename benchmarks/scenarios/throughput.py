@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 from .. import servers
-from ..kernel import start_kernel
 from ..load import Load, check, download_rate, warm_up
 from ..report import Bar, Row, figure
-from ..servers import OURS, Target
-from .base import BIG, HELLO, MIDDLE, SIZES, SMALL, Bench
+from ..servers import Target
+from .base import BIG, HELLO, MIDDLE, SIZES, SMALL, Bench, side_by_side
 
 _DYNAMIC_PEERS = (servers.UVICORN, servers.TORNADO, servers.HTTPUV_R)
 _STATIC_PEERS = (servers.NGINX, servers.TORNADO, servers.HTTP_SERVER, servers.HTTPUV_R)
@@ -33,7 +31,7 @@ _STATIC_BARS = {
 
 def dynamic(bench: Bench) -> Iterator[Row]:
     """Responses of the app, and their latency without queueing: at one connection."""
-    with _targets(bench, _DYNAMIC_PEERS) as targets:
+    with side_by_side(bench, _DYNAMIC_PEERS) as targets:
         _prepare(targets, {"/": len(HELLO)})
         for connections, bars in _DYNAMIC_BARS.items():
             measure = f"Hello world, {connections} connection{'s' * (connections > 1)}"
@@ -46,7 +44,7 @@ def dynamic(bench: Bench) -> Iterator[Row]:
 
 def static(bench: Bench) -> Iterator[Row]:
     """Files; of the large one bytes, by a reader that is quicker than the servers."""
-    with _targets(bench, _STATIC_PEERS) as targets:
+    with side_by_side(bench, _STATIC_PEERS) as targets:
         _prepare(targets, {f"/static/{name}": SIZES[name] for name in _STATIC_BARS})
         for name, bars in _STATIC_BARS.items():
             measure = f"file of {SIZES[name]:,} bytes"
@@ -65,19 +63,6 @@ def _large_file(bench: Bench, targets: list[Target]) -> Row:
 
     bars = (Bar(0.8, servers.NGINX),)
     return Row(measure, "MB/s", bench.in_turns(targets, megabytes), bars)
-
-
-@contextlib.contextmanager
-def _targets(bench: Bench, peers: tuple[str, ...]) -> Iterator[list[Target]]:
-    names = servers.available(peers)
-    for name in peers:
-        if name not in names:
-            bench.say(f"  without {name}: it is not on this machine")
-    with (
-        start_kernel(bench.site) as kernel,
-        servers.start_peers(names, bench.site) as others,
-    ):
-        yield [Target(OURS, kernel.port), *others]
 
 
 def _prepare(targets: list[Target], sizes: dict[str, int]) -> None:

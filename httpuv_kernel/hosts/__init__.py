@@ -23,6 +23,7 @@ __all__ = ["Host", "Output", "find_host"]
 def find_host() -> Host:
     """The host this process runs in, looked up anew at each call. Any thread."""
     from .asyncio_loop import AsyncioHost
+    from .repl import ReplHost, has_prompt
     from .script import ScriptHost
 
     if multiprocessing.parent_process() is not None:  # a fork still looks like its parent's kernel
@@ -32,17 +33,34 @@ def find_host() -> Host:
         from .kernel import KernelHost
 
         return KernelHost(kernel)
+    shell = _prompting_shell()
+    if shell is not None and sys.platform != "win32":
+        from .terminal import TerminalHost
+
+        return TerminalHost(shell)
     if threading.current_thread() is threading.main_thread():
         loop = asyncio._get_running_loop()
         if loop is not None:
             return AsyncioHost(loop)
+    if has_prompt():
+        return ReplHost()
     return ScriptHost()
 
 
 def _running_kernel() -> object | None:
     """The ipykernel of this process, when its loop runs."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    kernel = getattr(shell, "kernel", None)
+    kernel = getattr(_shell(), "kernel", None)
     loop = getattr(getattr(kernel, "io_loop", None), "asyncio_loop", None)
     return kernel if loop is not None and loop.is_running() else None
+
+
+def _prompting_shell() -> object | None:
+    """The IPython of this process, when it has prompt_toolkit's prompt."""
+    shell = _shell()
+    return shell if getattr(shell, "pt_app", None) is not None else None
+
+
+def _shell() -> object | None:
+    ipython = sys.modules.get("IPython")
+    shell: object | None = ipython.get_ipython() if ipython is not None else None
+    return shell

@@ -8,17 +8,27 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from time import monotonic
 from typing import Any, Protocol
 
 from .. import messages
-from ..fields import response_head
+from ..fields import Headers, response_head
 from ..hosts import Output
 from ..messages import RequestBody, RequestHead
 from .app import App
+from .events import HEARTBEAT, EventBody
 from .later import CallbackQueue, Entry, cancel
 from .loop import MainLoop
 from .request import Request
-from .response import FileBody, PreparedBody, is_response, prepare
+from .response import (
+    FileBody,
+    PreparedBody,
+    PushBody,
+    PushStream,
+    RichBody,
+    is_response,
+    prepare,
+)
 from .streaming import AsyncBodyStream, BodyStream
 
 __all__ = ["Answer", "AppServer", "Exchanges"]
@@ -26,6 +36,7 @@ __all__ = ["Answer", "AppServer", "Exchanges"]
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 _INTERNAL_ERROR = tuple(response_head(500, _PLAIN, None))
 _NOT_FOUND = tuple(response_head(404, _PLAIN, None))
+_HEARTBEAT_SECONDS = 15.0  # as the standard advises; proxies close what is silent for 30 s or 60 s
 
 
 class AppServer(Protocol):
@@ -34,6 +45,9 @@ class AppServer(Protocol):
     app: App
     output: Output
     queue: CallbackQueue
+
+    def stopped(self) -> None:
+        """It runs no more."""
 
 
 class Exchanges:
@@ -103,6 +117,7 @@ class Answer:
     """The answering of one request. Main thread."""
 
     __slots__ = (
+        "_beat_entry",
         "_closing",
         "_exchanges",
         "_head",
@@ -112,6 +127,7 @@ class Answer:
         "id",
         "server",
         "stream",
+        "waited",
     )
 
     def __init__(
@@ -122,20 +138,23 @@ class Answer:
         self._request: Request | None = None
         self._task: asyncio.Task[Any] | None = None
         self._closing = False
+        self._beat_entry: Entry | None = None
         self.id = exchange
         self.server = server
         self.entry: Entry | None = None
-        self.stream: BodyStream | AsyncBodyStream | None = None
+        self.stream: PushStream | None = None
+        self.waited = 0.0
+        """Seconds in the queue before the main thread began with it."""
 
     # -- callbacks -------------------------------------------------------------------------------
 
     def run_call(self, body: RequestBody) -> None:
         """Run the app's `call` with the whole request."""
-        self.entry = None
+        self._begin()
         self._closing = False
         handler = self.server.app.call
         if handler is None:
-            self._send((messages.RESPOND, self.id, _NOT_FOUND, b"404 Not Found\n"))
+            self._send((messages.RESPOND, self.id, self.waited, _NOT_FOUND, b"404 Not Found\n"))
             return
         try:
             request = self._request = Request(self._head, body)
@@ -144,9 +163,14 @@ class Answer:
             return
         self._run(handler, request)
 
+    def _begin(self) -> None:
+        entry, self.entry = self.entry, None
+        if entry is not None:
+            self.waited += monotonic() - entry[0]
+
     def run_on_headers(self) -> None:
         """Run the app's `on_headers`; its answer, if any, is the last of the connection."""
-        self.entry = None
+        self._begin()
         self._closing = True
         handler = self.server.app.on_headers
         assert handler is not None
@@ -224,19 +248,47 @@ class Answer:
         if self._closing:
             head = head._replace(close=True)
         if type(body) is bytes:
-            self._send((messages.RESPOND, self.id, tuple(head), body))
+            self._send((messages.RESPOND, self.id, self.waited, tuple(head), body))
         elif isinstance(body, FileBody):
-            self._send((messages.SEND_FILE, self.id, tuple(head), body.path, body.owned))
+            self._send(
+                (messages.SEND_FILE, self.id, self.waited, tuple(head), body.path, body.owned)
+            )
+        elif isinstance(body, RichBody):
+            self._respond(self.call_user(body.render, Headers(self._head[3]).get("accept")))
         else:
             self._stream(tuple(head), head.length, body)
 
     def _stream(self, head: tuple[Any, ...], length: int | None, body: PreparedBody) -> None:
+        if isinstance(body, (EventBody, PushBody)) and self.is_live:
+            self._schedule_heartbeat()
+        if isinstance(body, PushBody):
+            if self.is_live:  # else the client has left while the handler ran
+                self.stream = body.open(self, head)
+            return
+        stream: BodyStream | AsyncBodyStream
         if isinstance(body, AsyncIterator):
-            self.stream = AsyncBodyStream(self, head, length, body)
+            stream = AsyncBodyStream(self, head, length, body)
         else:
             assert isinstance(body, Iterator)
-            self.stream = BodyStream(self, head, length, body)
-        self.stream.begin()
+            stream = BodyStream(self, head, length, body)
+        self.stream = stream
+        stream.begin()
+
+    def _schedule_heartbeat(self) -> None:
+        loop = self._exchanges.loop
+        self._beat_entry = loop.later(self.server.queue, _HEARTBEAT_SECONDS, self._beat)
+
+    def _beat(self) -> None:
+        """Say something between two events."""
+        if self.stream is not None and self.stream.begun:
+            self.send((messages.CHUNK, self.id, HEARTBEAT))
+            self.stream.acknowledge(-len(HEARTBEAT))  # it will be acknowledged with the rest
+        self._schedule_heartbeat()
+
+    def _end_heartbeat(self) -> None:
+        if self._beat_entry is not None:
+            cancel(self._beat_entry)
+            self._beat_entry = None
 
     def call_user(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Call user code that belongs to this exchange."""
@@ -267,13 +319,14 @@ class Answer:
                 self._send((messages.ABORT, self.id))
             else:
                 message = b"500 Internal Server Error\n"
-                self._send((messages.RESPOND, self.id, _INTERNAL_ERROR, message))
+                self._send((messages.RESPOND, self.id, self.waited, _INTERNAL_ERROR, message))
         method, target = self._head[0], self._head[1].decode("latin-1")
         self._exchanges.loop.show_error(self.server.output, error, f"{method} {target} failed")
 
     def finish(self) -> None:
         """The answer is complete."""
         self._exchanges.forget(self.id)
+        self._end_heartbeat()
         if self._request is not None:
             self._request.close()
 
@@ -282,6 +335,7 @@ class Answer:
         if self.entry is not None:
             cancel(self.entry)
             self.entry = None
+        self._end_heartbeat()
         if self._task is not None:
             self._task.cancel()
         if self.stream is not None:

@@ -15,7 +15,7 @@ from ..errors import InvalidAddressError, PortInUseError, PortPermissionError, S
 from ..hosts import Output
 from .app import App, as_app
 from .runtime import runtime_here
-from .server import Server, list_servers
+from .server import Server, ServerOptions, list_servers
 
 __all__ = ["PipeServer", "start_pipe_server"]
 
@@ -31,7 +31,7 @@ class PipeServer(Server):
     """
 
     def __init__(self, name: str, mask: int | None, app: App, output: Output) -> None:
-        super().__init__(app, output)
+        super().__init__(app, output, ServerOptions())
         self.name = name
         self.mask = mask
 

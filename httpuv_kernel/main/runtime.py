@@ -40,6 +40,7 @@ class Runtime:
         self.loop = MainLoop(host, self.bridge)
         self.exchanges = Exchanges(self.loop, self.servers)
         self.sockets = Sockets(self.loop, self.servers)
+        self.loop.handlers[messages.STOPPED] = self._on_stopped
         self._network: NetworkThread | None = None
         self._lock = threading.RLock()  # guards _network and its starting and stopping
         self._switch_interval: float | None = None
@@ -72,12 +73,17 @@ class Runtime:
     def remove_server(self, number: int) -> None:
         """Close a server's connections and free its port. The second call does nothing."""
         with self._lock:
-            if self.servers.pop(number, None) is None:
+            server = self.servers.pop(number, None)
+            if server is None:
                 return
             try:
                 self.bridge.ask(messages.STOP, number)
             finally:
                 self._stop_network_if_unused()
+                server.stopped()
+
+    def _on_stopped(self, when: float, number: int) -> None:
+        self.loop.queue.push(when, self.remove_server, number)
 
     def _start_network(self) -> None:
         if self._network is not None and self._network.is_alive:

@@ -5,24 +5,61 @@ Main side; every function may be called in any thread.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .. import messages
+from ..browser_url import Candidate, environment_origins
 from ..config import HTTPUV
-from ..display import server_html, server_text
+from ..display import Displays, ServerView, server_html, server_text
 from ..hosts import Output
 from ..static_paths import StaticPath, StaticPathOptions, StaticTable, normalise_prefix
-from .app import App, as_static_paths
+from .app import App, as_app, as_static_paths
 from .later import CallbackQueue
 from .runtime import get_runtime, running_runtime
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Server", "list_servers", "stop_all_servers", "stop_server"]
+__all__ = ["LogEntry", "Server", "ServerOptions", "list_servers", "stop_all_servers", "stop_server"]
+
+
+class ServerOptions(NamedTuple):
+    """What every kind of server may be started with."""
+
+    name: str = ""
+    token: str = ""
+    access_log: bool = False
+
+
+class LogEntry(NamedTuple):
+    """One response of the access log."""
+
+    time: datetime
+    """When it was written, in local time."""
+    client: str
+    method: str
+    target: str
+    """Path and query, below the token."""
+    status: int
+    size: int
+    """Bytes of the body, before compression."""
+    seconds: float
+    """From the request's arrival to the last byte."""
+    waited: float
+    """Seconds of that until the main thread began with it; 0 for what it was not asked."""
+
+    @classmethod
+    def from_plain(cls, entry: messages.JournalEntry) -> LogEntry:
+        """From its form on the bridge."""
+        when, client, method, target, status, size, seconds, waited = entry
+        moment = datetime.fromtimestamp(when).astimezone()
+        texts = client, method.decode("latin-1"), target.decode("latin-1")
+        return cls(moment, *texts, status, size, seconds, waited)
 
 
 class Server:
@@ -31,16 +68,22 @@ class Server:
     Usable as a context manager, which stops it at the end. Any thread.
     """
 
-    def __init__(self, app: App, output: Output, token: str = "", access_log: bool = False) -> None:
+    def __init__(self, app: App, output: Output, options: ServerOptions) -> None:
         self.app = app
         """The app, with nothing left to guess."""
         self.output = output
         """Where its callbacks' output goes: the cell that started it."""
-        self.token = token
+        self.name = options.name
+        """How the user calls it; "" when it has no name."""
+        self.token = options.token
         """The path segment under which everything is served; "" when there is none."""
+        self.identity = secrets.token_urlsafe(9)
+        """By which a page of the notebook knows it again; no secret."""
         self.queue = CallbackQueue()
         """Where its callbacks wait; the one of the loop that it is started in."""
-        self._access_log = access_log
+        self._access_log = options.access_log
+        self._control = secrets.token_urlsafe(24)
+        self._displays = Displays()
         self._id = 0
         self._static_paths = dict(app.static_paths)
         self._static_options = app.static_path_options
@@ -49,14 +92,14 @@ class Server:
         config = HTTPUV.instance()
         settings = messages.Settings(
             tuple(config.limits()),
-            self.app.call is not None,
-            self.app.on_headers is not None,
-            self.app.on_ws_open is not None,
-            tuple(config.allowed_origins),
+            self._handlers(),
+            (*config.allowed_origins, *environment_origins()),
             allowed_hosts,
             self._table().to_plain(),
             self.token,
             self._access_log,
+            self.identity,
+            self._control,
         )
         self._id, port = get_runtime().add_server(self, place, settings)
         return port
@@ -66,6 +109,10 @@ class Server:
         runtime = running_runtime()
         if runtime is not None and runtime.servers.get(self._id) is self:
             runtime.remove_server(self._id)
+
+    def stopped(self) -> None:
+        """It runs no more: what shows it is to say so."""
+        self._displays.update(self._bundle())
 
     @property
     def is_running(self) -> bool:
@@ -83,10 +130,49 @@ class Server:
     def _table(self) -> StaticTable:
         return StaticTable.build(self._static_paths, self._static_options)
 
-    def _update_table(self) -> None:
+    def _handlers(self) -> tuple[bool, bool, bool]:
+        app = self.app
+        return app.call is not None, app.on_headers is not None, app.on_ws_open is not None
+
+    def _update(self) -> None:
         runtime = running_runtime()
         if runtime is not None and self.is_running:
-            runtime.bridge.ask(messages.SET_STATIC, self._id, self._table().to_plain())
+            table = self._table().to_plain()
+            runtime.bridge.ask(messages.SET_APP, self._id, self._handlers(), table)
+
+    def replace_app(self, app: object) -> None:
+        """Serve another app at the same port; connections stay.
+
+        Requests that have not begun are the new app's, and so are the static paths. WebSockets are
+        closed with 1012 (service restart), so that their pages connect to the new one.
+
+        Raises:
+            AppError, StaticPathError: as `start_server`; nothing is changed then.
+        """
+        self.app = new = as_app(app)
+        self._static_paths = dict(new.static_paths)
+        self._static_options = new.static_path_options
+        self._update()
+        runtime = running_runtime()
+        if runtime is not None:
+            runtime.sockets.close_all(self, 1012, "the app was replaced")
+
+    # -- what it has done --------------------------------------------------------------------------
+
+    def status(self) -> messages.ServerStatus:
+        """How many requests came so far, and what is open now; all 0 once it is stopped."""
+        runtime = running_runtime()
+        if runtime is None or not self.is_running:
+            return messages.ServerStatus(0, 0, 0, 0)
+        return messages.ServerStatus(*runtime.bridge.ask(messages.ASK_STATUS, self._id))
+
+    def log(self, count: int = 20) -> list[LogEntry]:
+        """Its last responses, the oldest first; empty once it is stopped."""
+        runtime = running_runtime()
+        if runtime is None or not self.is_running:
+            return []
+        entries = runtime.bridge.ask(messages.ASK_JOURNAL, self._id, count)
+        return [LogEntry.from_plain(entry) for entry in entries]
 
     @property
     def static_paths(self) -> Mapping[str, StaticPath]:
@@ -101,13 +187,13 @@ class Server:
         """
         new = as_static_paths({**(paths or {}), **named})
         self._static_paths = {**self._static_paths, **new}
-        self._update_table()
+        self._update()
 
     def remove_static_path(self, path: str | list[str]) -> None:
         """Serve a URL path, or several, no longer from disk. An unknown one is ignored."""
         names = {normalise_prefix(name) for name in ([path] if isinstance(path, str) else path)}
         self._static_paths = {k: v for k, v in self._static_paths.items() if k not in names}
-        self._update_table()
+        self._update()
 
     @property
     def static_path_options(self) -> StaticPathOptions:
@@ -122,7 +208,7 @@ class Server:
             TypeError: an unknown option.
         """
         self._static_options = replace(self._static_options, **options)
-        self._update_table()
+        self._update()
 
     # -- how it looks ----------------------------------------------------------------------------
 
@@ -147,13 +233,57 @@ class Server:
     ) -> None:
         self.stop()
 
+    @property
+    def shown_url(self) -> str:
+        """Its URL as it may be kept in a notebook: with "…" for the token."""
+        return self.url.replace(self.token, "…") if self.token else self.url
+
+    def _candidates(self) -> list[Candidate]:
+        """Where a browser may find it."""
+        return []
+
     def __repr__(self) -> str:
-        state = self.url if self.is_running else "stopped"
-        return f"<{type(self).__name__} {state} {self._content()}>"
+        state = self.shown_url if self.is_running else "stopped"
+        name = f"{self.name!r} " if self.name else ""
+        return f"<{type(self).__name__} {name}{state} {self._content()}>"
+
+    def _view(self) -> ServerView:
+        return ServerView(
+            self.name,
+            self.shown_url,
+            self._content(),
+            self.is_running,
+            self.identity,
+            tuple(self._candidates()),
+        )
+
+    def _new_key(self) -> str:
+        """What lets the page that shows it claim it, once."""
+        runtime = running_runtime()
+        if runtime is None or not self.is_running:
+            return ""
+        key = secrets.token_urlsafe(18)
+        runtime.bridge.send((messages.ADD_KEY, self._id, key))
+        return key
+
+    def _bundle(self, embed: int | None = None) -> dict[str, str]:
+        view = self._view()
+        html = server_html(view, self._new_key(), embed)
+        return {"text/html": html, "text/plain": server_text(view)}
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        shown = self.url, self._content(), self.is_running
-        return {"text/html": server_html(*shown), "text/plain": server_text(*shown)}
+        return self._bundle()
+
+    def _ipython_display_(self) -> None:
+        self.show()
+
+    def show(self, embed: int | None = None) -> None:
+        """Show it in the notebook: its link, figures and a button that stops it.
+
+        Args:
+            embed: show what it serves, too, in a frame of so many pixels' height.
+        """
+        self._displays.show(self._bundle(embed))
 
 
 def stop_server(server: Server) -> None:

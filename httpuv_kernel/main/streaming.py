@@ -27,6 +27,7 @@ class StreamedAnswer(Protocol):
 
     id: int
     entry: Entry | None
+    waited: float
 
     @property
     def is_live(self) -> bool:
@@ -86,7 +87,7 @@ class _Stream:
         answer = self._answer
         if not self.begun:
             self.begun = True
-            answer.send((messages.START, answer.id, self._head, chunk, self._length))
+            answer.send((messages.START, answer.id, answer.waited, self._head, chunk, self._length))
         elif chunk:
             answer.send((messages.CHUNK, answer.id, chunk))
         self._in_flight += len(chunk)

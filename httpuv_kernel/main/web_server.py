@@ -12,13 +12,13 @@ import warnings
 
 from .. import messages
 from ..addresses import check_port, is_loopback, is_wildcard, resolve, url_host
-from ..browser_url import browser_url
+from ..browser_url import Candidate, browser_url, candidates, environment_hosts
 from ..config import HTTPUV
 from ..errors import AddressNotAvailableError, PortInUseError, PortPermissionError, StartError
 from ..hosts import Output
 from .app import App, as_app
 from .runtime import runtime_here
-from .server import Server, list_servers, stop_server
+from .server import Server, ServerOptions, list_servers, stop_server
 
 __all__ = [
     "WebServer",
@@ -40,15 +40,9 @@ class WebServer(Server):
     """
 
     def __init__(
-        self,
-        host: str,
-        port: int,
-        app: App,
-        output: Output,
-        token: str = "",
-        access_log: bool = False,
+        self, host: str, port: int, app: App, output: Output, options: ServerOptions
     ) -> None:
-        super().__init__(app, output, token, access_log)
+        super().__init__(app, output, options)
         self.host = host
         self.port = port
 
@@ -59,7 +53,8 @@ class WebServer(Server):
             StartError: the system refused; the subclass and the text say why.
         """
         loopback = all(is_loopback(host) for host, _ in addresses)
-        allowed = tuple(HTTPUV.instance().allowed_hosts) if loopback else None
+        hosts = (*HTTPUV.instance().allowed_hosts, *environment_hosts())
+        allowed = hosts if loopback else None
         try:
             self.port = self._start((messages.TCP, addresses), allowed)
         except OSError as error:
@@ -71,6 +66,9 @@ class WebServer(Server):
         path = f"/{self.token}/" if self.token else "/"
         return browser_url(self.port, path, host=url_host(self.host))
 
+    def _candidates(self) -> list[Candidate]:
+        return candidates(self.port, "/", url_host(self.host))
+
 
 def start_server(
     host: str,
@@ -78,6 +76,7 @@ def start_server(
     app: object,
     quiet: bool = False,
     *,
+    name: str = "",
     token: bool | str = False,
     access_log: bool = False,
 ) -> WebServer:
@@ -93,6 +92,7 @@ def start_server(
         app: a function of a request (it is `call`), or a mapping or object with any of `call`,
             `on_headers`, `on_ws_open`, `static_paths`, `static_path_options`.
         quiet: do not warn about what is unsafe.
+        name: how `%httpuv_stop` and the like call it.
         token: True to serve everything below a path segment that nobody can guess, part of
             `Server.url`; or that segment. Without it requests get 403.
         access_log: log each response to the logger "httpuv_kernel.access".
@@ -115,7 +115,8 @@ def start_server(
             stacklevel=2,
         )
     output = runtime_here().loop.host.capture_output()
-    server = WebServer(host, number, checked, output, segment, access_log)
+    options = ServerOptions(name, segment, access_log)
+    server = WebServer(host, number, checked, output, options)
     server.start(addresses)
     return server
 

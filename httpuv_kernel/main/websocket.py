@@ -335,6 +335,12 @@ class Sockets:
         """To the network side."""
         self.loop.bridge.send(message)
 
+    def close_all(self, server: AppServer, code: int, reason: str) -> None:
+        """Begin to close every socket of a server. Any thread."""
+        for dispatch in list(self._open.values()):
+            if dispatch.server is server:
+                dispatch.socket.close(code, reason)
+
     def _on_open(self, when: float, handle: int, server: int, head: RequestHead) -> None:
         if server not in self._servers:
             return

@@ -57,6 +57,7 @@ class Exchange:
         "method",
         "refusal",
         "version",
+        "waited",
     )
 
     def __init__(self, fields: Fields) -> None:
@@ -68,7 +69,8 @@ class Exchange:
         self.facts: RequestFacts = _NO_FACTS
         self.keep_alive = False
         self.body: BodyBuffer | None = None
-        self.begun = 0.0  # for the access log
+        self.begun = 0.0  # when it was read
+        self.waited = 0.0  # seconds of that for the main thread
         self.complete = False
         self.refusal: RequestRefused | None = None
 

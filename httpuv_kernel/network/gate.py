@@ -14,8 +14,13 @@ from __future__ import annotations
 import re
 from hmac import compare_digest
 from ipaddress import ip_address
+from typing import Final
 
-__all__ = ["Gate"]
+from .framing import RequestFacts, RequestRefused
+
+__all__ = ["INTERNAL", "Gate"]
+
+INTERNAL: Final = b"/__httpuv__/"
 
 # RFC 3986, section 3.2.2: reg-name or IP-literal, and a port. Empty is no host of an http URI.
 _HOST = re.compile(
@@ -39,6 +44,34 @@ class Gate:
         self.token = token.encode()
         self._allowed = None if allowed is None else tuple(name.lower() for name in allowed)
         self._verdicts: dict[bytes, tuple[int, str] | None] = {}
+
+    def admit(self, facts: RequestFacts) -> RequestFacts:
+        """The request with its target below the token.
+
+        Raises:
+            RequestRefused: it may not ask here.
+        """
+        if facts.target.startswith(INTERNAL):  # they have secrets of their own
+            return facts
+        if self.token:
+            target = self.without_token(facts.target)
+            if target is None:
+                raise RequestRefused(403, "this server answers only to the link with its token")
+            facts = facts._replace(target=target)
+            if target.startswith(INTERNAL):
+                return facts
+        if facts.host is not None:
+            refusal = self.refusal(facts.host)
+            if refusal is not None:
+                raise RequestRefused(*refusal)
+        return facts
+
+    def allow_host(self, host: bytes | None) -> None:
+        """Serve this name, too, from now on."""
+        match = _HOST.fullmatch(host or b"")
+        if match is not None and self._allowed is not None:
+            self._allowed += (match["name"].decode().lower().rstrip("."),)
+            self._verdicts.clear()
 
     def without_token(self, target: bytes) -> bytes | None:
         """The target below the token's segment, without "/" when that is all; None for another."""

@@ -141,8 +141,8 @@ class Connection(asyncio.Protocol):
 
     def request_read(self, exchange: Exchange) -> None:
         """A request came."""
-        if self._listener.access_log:
-            exchange.begun = monotonic()
+        exchange.begun = monotonic()
+        self._listener.journal.requests += 1
         self._queue.append(exchange)
         self._advance()
 
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
             self._reply(exchange, error_reply(exchange, 308, {"Location": location}))
         elif self._answered_here(exchange):
             pass
-        elif listener.has_on_headers:
+        elif listener.handlers.on_headers:
             if self._register(exchange):
                 self._enter(Answering.ASKED)
                 head = exchange.head(self._peer, self._local)
@@ -206,22 +206,17 @@ class Connection(asyncio.Protocol):
             self._receive_or_call(exchange)
 
     def _answered_here(self, exchange: Exchange) -> bool:
-        """Answer from disk, or refuse an upgrade; False when the request is the app's."""
-        site = self._listener.site
-        reply = site.answer(exchange) if site.table.has_paths else None
+        """Answer without the main side, or refuse an upgrade; False for what is the app's."""
+        listener = self._listener
+        reply = listener.internal.answer(exchange)
+        if reply is None and listener.site.table.has_paths:
+            reply = listener.site.answer(exchange)
+        if reply is None and asks_for_websocket(exchange):
+            compress, known = listener.limits.compress_messages, listener.handlers.on_ws_open
+            reply = upgrade_refusal(exchange, listener.gate, known, compress=compress)
         if reply is not None:
             self._reply(exchange, reply)
-            return True
-        if not asks_for_websocket(exchange):
-            return False
-        listener = self._listener
-        compress = listener.limits.compress_messages
-        refusal = upgrade_refusal(
-            exchange, listener.gate, listener.has_on_ws_open, compress=compress
-        )
-        if refusal is not None:
-            self._reply(exchange, refusal)
-        return refusal is not None
+        return reply is not None
 
     def _reply(self, exchange: Exchange, reply: Reply) -> None:
         self.writer.respond(exchange, reply.head, reply.body, reply.source)
@@ -229,7 +224,7 @@ class Connection(asyncio.Protocol):
     def _receive_or_call(self, exchange: Exchange) -> None:
         if asks_for_websocket(exchange):
             self._open_socket(exchange)
-        elif not self._listener.has_call:
+        elif not self._listener.handlers.call:
             self._answer(exchange, 404)
         elif exchange.complete:
             self._call(exchange)
@@ -310,6 +305,7 @@ class Connection(asyncio.Protocol):
             self._answer(exchange, handshake.status, handshake.text)
             return
         self._queue.popleft()
+        listener.journal.record(self._peer[0], exchange, 101, 0)
         successor = WebSocketConnection(listener, exchange.id, transport, handshake.extensions)
         self._enter(Answering.CLOSED)
         self.writer.close()
@@ -321,17 +317,22 @@ class Connection(asyncio.Protocol):
         if stash:
             successor.data_received(stash)
 
-    def respond(self, head: ResponseHead, body: bytes, source: BodySource | None = None) -> None:
+    def respond(
+        self, waited: float, head: ResponseHead, body: bytes, source: BodySource | None = None
+    ) -> None:
         """A whole response, from memory or from a file."""
-        self.writer.respond(self._queue[0], head, body, source)
+        exchange = self._queue[0]
+        exchange.waited = waited
+        self.writer.respond(exchange, head, body, source)
 
     def fail(self) -> None:
         """The response cannot be had."""
         self._answer(self._queue[0], 500)
 
-    def start(self, head: ResponseHead, chunk: bytes, length: int | None) -> None:
+    def start(self, waited: float, head: ResponseHead, chunk: bytes, length: int | None) -> None:
         """The head and the first piece of a streamed response."""
         exchange = self._queue[0]
+        exchange.waited = waited
         self.writer.start(exchange, head, chunk, length)
         if not (self._queue and self._queue[0] is exchange):  # it has no body: send no more of it
             self._listener.bridge.post((GONE, exchange.id))
@@ -371,10 +372,11 @@ class Connection(asyncio.Protocol):
             self._listener.forget(exchange.id)
         exchange.discard()
         self.writer.close_stream()
-        if self._listener.access_log:
-            refusal = exchange.refusal
-            status = self.writer.status if refusal is None else refusal.status
-            self._listener.log_access(self._peer[0], exchange, status)
+        refusal = exchange.refusal
+        status, size = (
+            (self.writer.status, self.writer.sent) if refusal is None else (refusal.status, 0)
+        )
+        self._listener.journal.record(self._peer[0], exchange, status, size)
         if keep and not self._ended:
             self._deadline = math.inf
             self._enter(Answering.NOTHING)

@@ -12,24 +12,26 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from time import monotonic
 from typing import Any, Protocol
 
 from ..bridge import Bridge
-from ..messages import Address, Limits, Place, Settings
+from ..messages import STOPPED, Address, Handlers, Limits, Place, ServerStatus, Settings
 from ..static_paths import StaticTable
 from .binding import Binding, bind
 from .exchange import Exchange
 from .gate import Gate
+from .internal import InternalRoutes
+from .journal import Journal
 from .static import StaticSite
 
 __all__ = ["Listener", "endpoint"]
 
 log = logging.getLogger("httpuv_kernel")
-access_log = logging.getLogger("httpuv_kernel.access")
 
 # How many clients may wait in the system's queue while the loop is held up by the GIL.
 _BACKLOG = 1024
+
+_ANSWER_TIME = 0.05
 
 _exchange_ids = itertools.count(1)
 
@@ -73,16 +75,16 @@ class Listener:
         self.loop = loop
         self.bridge = bridge
         self.limits = Limits(*settings.limits)
-        self.gate = Gate(settings.allowed_hosts, settings.token, settings.allowed_origins)
-        self.access_log = settings.access_log
+        self._settings = settings
+        self.gate = self._gate(0)
+        self.journal = Journal(self.limits.journal_entries, logs=settings.access_log)
+        self.internal = InternalRoutes(self, settings.identity, settings.control)
         self.known_requests: dict[bytes, Exchange] = {}
-        self.has_call = settings.has_call
-        self.has_on_headers = settings.has_on_headers
-        self.has_on_ws_open = settings.has_on_ws_open
-        self.set_static_table(settings.static_table)
+        self.set_app(settings.handlers, settings.static_table)
         self._exchanges = exchanges
         self._waiting: set[int] = set()
         self._connections: set[Client] = set()
+        self._upgraded: set[Client] = set()
         self._bindings: list[Binding] = []
         self._servers: list[asyncio.AbstractServer] = []
 
@@ -93,6 +95,7 @@ class Listener:
             OSError: the system refused; nothing is bound then.
         """
         self._bindings = bind(place)
+        self.gate = self._gate(self._bindings[0].port)
         try:
             for binding in self._bindings:
                 create = (
@@ -107,6 +110,16 @@ class Listener:
                 binding.release()
             raise
         return self._bindings[0].port
+
+    def _gate(self, port: int) -> Gate:
+        """The gate. Names such as a forwarded port's have "{port}" until the port is known."""
+
+        def with_port(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(name.replace("{port}", str(port)) for name in names)
+
+        hosts, origins = self._settings.allowed_hosts, self._settings.allowed_origins
+        allowed = None if hosts is None else with_port(hosts)
+        return Gate(allowed, self._settings.token, with_port(origins))
 
     async def close(self) -> None:
         """Accept no more and close every connection. Returns when the port is free."""
@@ -147,9 +160,23 @@ class Listener:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
-    def set_static_table(self, table: tuple[Any, ...]) -> None:
-        """Serve these static paths from the next request on."""
+    def set_app(self, handlers: tuple[bool, bool, bool], table: tuple[Any, ...]) -> None:
+        """Serve with these handlers and static paths from the next request on."""
+        self.handlers = Handlers(*handlers)
         self.site = StaticSite(StaticTable.from_plain(table), self.limits.gzip_bytes)
+
+    # -- what pages of the notebook need ---------------------------------------------------------
+
+    def status(self) -> ServerStatus:
+        """Figures to show."""
+        connections = len(self._connections)
+        waiting, sockets = len(self._waiting), len(self._upgraded)
+        return ServerStatus(self.journal.requests, waiting, connections, sockets)
+
+    def stop_by_page(self) -> None:
+        """Close, once the page has its answer; the main side may be busy and hears of it later."""
+        self.bridge.post((STOPPED, self.id))
+        self.loop.call_later(_ANSWER_TIME, lambda: self.loop.create_task(self.close()))
 
     # -- what connections need -----------------------------------------------------------------
 
@@ -166,12 +193,14 @@ class Listener:
         """The client goes on in another protocol; so does what has this id."""
         self._connections.discard(connection)
         self._connections.add(successor)
+        self._upgraded.add(successor)
         self._exchanges[number] = successor
         self._waiting.discard(number)
 
     def dismiss(self, connection: Client, error: Exception | None = None) -> None:
         """The client is gone; with an error it vanished, which is its own affair."""
         self._connections.discard(connection)
+        self._upgraded.discard(connection)
         log.debug("a client is gone (%s); %d are left", error or "closed", len(self._connections))
 
     def register(self, connection: Client) -> int:
@@ -183,17 +212,6 @@ class Listener:
         self._exchanges[number] = connection
         self._waiting.add(number)
         return number
-
-    def log_access(self, peer: str, exchange: Exchange, status: int) -> None:
-        """A line for each response, when that is wanted."""
-        access_log.info(
-            "%s %s %s %d %.1f ms",
-            peer or "-",
-            exchange.method.decode() or "-",
-            exchange.facts.target.decode("latin-1") or "-",
-            status,
-            (monotonic() - exchange.begun) * 1000,
-        )
 
     def begun(self, exchange: int) -> None:
         """The main side has begun to answer; the request waits no longer."""

@@ -120,7 +120,10 @@ class NetworkSide:
             messages.ALARM: self._alarm,
             messages.LISTEN: self._listen,
             messages.STOP: self._stop,
-            messages.SET_STATIC: self._set_static,
+            messages.SET_APP: self._set_app,
+            messages.ASK_STATUS: self._status,
+            messages.ASK_JOURNAL: self._journal,
+            messages.ADD_KEY: self._add_key,
             messages.QUIT: self._quit,
         }
 
@@ -162,7 +165,9 @@ class NetworkSide:
 
         return handle
 
-    def _send_file(self, exchange: int, head: ResponseHead, path: str, owned: bool) -> None:
+    def _send_file(
+        self, exchange: int, waited: float, head: ResponseHead, path: str, owned: bool
+    ) -> None:
         connection = self._exchanges.get(exchange)
         source = None
         if isinstance(connection, Connection):
@@ -172,7 +177,7 @@ class NetworkSide:
                 log.error("the file of a response cannot be read: %s", error)
                 connection.fail()
             else:
-                connection.respond(head, b"", source)
+                connection.respond(waited, head, b"", source)
         if source is None and owned:  # nobody is left to get it
             remove_file(path)
 
@@ -206,10 +211,24 @@ class NetworkSide:
 
         self._run(call, stop())
 
-    def _set_static(self, call: int, server: int, table: tuple[Any, ...]) -> None:
+    def _set_app(
+        self, call: int, server: int, handlers: tuple[bool, bool, bool], table: tuple[Any, ...]
+    ) -> None:
         if server in self._listeners:
-            self._listeners[server].set_static_table(table)
+            self._listeners[server].set_app(handlers, table)
         self._bridge.reply(call)
+
+    def _status(self, call: int, server: int) -> None:
+        listener = self._listeners.get(server)
+        self._bridge.reply(call, tuple(listener.status()) if listener else (0, 0, 0, 0))
+
+    def _journal(self, call: int, server: int, count: int) -> None:
+        listener = self._listeners.get(server)
+        self._bridge.reply(call, listener.journal.last(count) if listener else [])
+
+    def _add_key(self, server: int, key: str) -> None:
+        if server in self._listeners:
+            self._listeners[server].internal.add_key(key)
 
     def _quit(self, call: int) -> None:
         async def quit_loop() -> None:

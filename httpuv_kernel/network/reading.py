@@ -233,16 +233,7 @@ class RequestReader:
         if self._fields_are_oversized():
             raise self._oversized_head()
         facts = examine_request(exchange.method, self._target, version, exchange.fields)
-        if self._gate.token:
-            target = self._gate.without_token(facts.target)
-            if target is None:
-                raise RequestRefused(403, "this server answers only to the link with its token")
-            facts = facts._replace(target=target)
-        exchange.facts = facts
-        if facts.host is not None:
-            refusal = self._gate.refusal(facts.host)
-            if refusal is not None:
-                raise RequestRefused(*refusal)
+        exchange.facts = facts = self._gate.admit(facts)
         if facts.has_body:
             if (facts.content_length or 0) > self._limits.body_bytes:
                 raise self._oversized_body()

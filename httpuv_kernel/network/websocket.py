@@ -15,7 +15,7 @@ from time import monotonic
 from typing import cast
 
 from websockets.extensions.base import Extension
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as FrameProtocol
 
@@ -30,6 +30,24 @@ log = logging.getLogger("httpuv_kernel")
 _WINDOW_BYTES = 1024 * 1024
 _SENT_BYTES = 64 * 1024  # how much is sent before the main side is told, unless it asks
 
+# Deflate makes a thousand bytes of one at most: of what came, so much is inflated before what it
+# became is counted. A socket then holds the window, one largest message and 4 MiB; a whole read
+# would become 256 MiB.
+_INFLATE_BYTES = 4 * 1024
+
+
+class _Frames(FrameProtocol):
+    """The library's, but that a close frame may stand between the fragments of a message."""
+
+    def fail(self, code: int, reason: str = "") -> None:
+        """End the connection; a close frame that is right gets its own code back (section 5.4)."""
+        received = self.close_rcvd
+        if received is not None and self.state is State.OPEN:
+            code, reason = received.code, received.reason
+            if code == CloseCode.NO_STATUS_RCVD:
+                code = CloseCode.NORMAL_CLOSURE
+        super().fail(code, reason)
+
 
 class WebSocketConnection(asyncio.Protocol):
     """A socket that is open, or closing. Everything runs on the network thread."""
@@ -37,18 +55,19 @@ class WebSocketConnection(asyncio.Protocol):
     __slots__ = (
         "_deadline",
         "_failed",
-        "_fragments",
         "_frames",
         "_heard_at",
         "_in_flight",
         "_is_text",
         "_left",
         "_listener",
+        "_message",
         "_over_since",
         "_paused",
         "_pinged_at",
         "_reading_paused",
         "_transport",
+        "_unread",
         "_unreported",
         "_wants_flush",
         "id",
@@ -64,14 +83,15 @@ class WebSocketConnection(asyncio.Protocol):
         self.id = number
         self._listener = listener
         self._transport = transport
-        self._frames = FrameProtocol(
+        self._frames = _Frames(
             SERVER, state=State.OPEN, max_size=listener.limits.message_bytes, logger=_frame_log
         )
         self._frames.extensions = list(extensions)
-        self._fragments: list[bytes] = []
+        self._message = bytearray()  # its fragments so far
         self._is_text = False
         self._in_flight = 0
         self._reading_paused = False
+        self._unread = b""  # waits while reading is paused
         self._paused = False
         self._over_since = math.inf
         self._left = 0
@@ -86,8 +106,7 @@ class WebSocketConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take frames apart."""
         self._heard_at = monotonic()
-        self._frames.receive_data(data)
-        self._advance()
+        self._read(data)
 
     def eof_received(self) -> bool:
         """The client has gone, with a close frame or without."""
@@ -102,7 +121,8 @@ class WebSocketConnection(asyncio.Protocol):
         self._listener.bridge.post((WS_CLOSED, self.id, int(code), reason))
         self._listener.forget(self.id)
         self._listener.dismiss(self)
-        self._fragments.clear()
+        self._message.clear()
+        self._unread = b""
 
     def pause_writing(self) -> None:
         """The client does not take what is written; what it sends might call for more."""
@@ -120,6 +140,18 @@ class WebSocketConnection(asyncio.Protocol):
 
     # -- frames in -------------------------------------------------------------------------------
 
+    def _read(self, data: bytes) -> None:
+        """Take frames apart until the main side has enough; the rest waits."""
+        data = self._unread + data
+        self._unread = b""
+        step = _INFLATE_BYTES if self.compression is not None else max(1, len(data))
+        for start in range(0, len(data), step):
+            if self._reading_paused:
+                self._unread = data[start:]
+                break
+            self._frames.receive_data(data[start : start + step])
+            self._advance()
+
     def _advance(self) -> None:
         """Handle what has come, and write what that calls for."""
         for event in self._frames.events_received():
@@ -132,28 +164,24 @@ class WebSocketConnection(asyncio.Protocol):
         if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
             self._is_text = frame.opcode is Opcode.TEXT
             if frame.fin:
-                self._deliver(bytes(frame.data))
+                self._deliver(frame.data)
             else:
-                self._fragments.append(bytes(frame.data))
+                self._message += frame.data
         elif frame.opcode is Opcode.CONT:
-            if frame.data:
-                self._fragments.append(bytes(frame.data))
+            self._message += frame.data
             if frame.fin:
-                whole = b"".join(self._fragments)
-                self._fragments.clear()
+                whole, self._message = self._message, bytearray()
                 self._deliver(whole)
 
-    def _deliver(self, data: bytes) -> None:
+    def _deliver(self, data: bytes | bytearray | memoryview) -> None:
         """Hand a whole message to the main side."""
-        message: str | bytes = data
-        if self._is_text:
-            try:
-                message = data.decode()
-            except UnicodeDecodeError:
-                self._failed = True
-                if self._frames.state is State.OPEN:
-                    self._frames.fail(1007, "the text is not UTF-8")
-                return
+        try:
+            message = str(data, "utf-8") if self._is_text else bytes(data)
+        except UnicodeDecodeError:
+            self._failed = True
+            if self._frames.state is State.OPEN:
+                self._frames.fail(1007, "the text is not UTF-8")
+            return
         self._listener.bridge.post((WS_MESSAGE, self.id, not self._is_text, message))
         self._in_flight += len(data) + WS_MESSAGE_COST
         self._regulate()
@@ -173,6 +201,8 @@ class WebSocketConnection(asyncio.Protocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+                if self._unread:
+                    self._read(b"")
 
     # -- frames out ------------------------------------------------------------------------------
 

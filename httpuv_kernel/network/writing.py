@@ -84,6 +84,7 @@ class ResponseWriter:
         "_stream",
         "_transport",
         "paused",
+        "sent",
         "status",
     )
 
@@ -105,6 +106,8 @@ class ResponseWriter:
         self.paused = False
         self.status = 0
         """Of the last response."""
+        self.sent = 0
+        """Bytes of its body so far, before compression."""
 
     def respond(
         self,
@@ -134,6 +137,7 @@ class ResponseWriter:
             body = b""
         else:
             parts.append(b"Content-Length: %d\r\n" % size)
+        self.sent = len(body)
         parts.append(_END_OF_HEAD[keep, exchange.http11])
         if size < _JOIN_BYTES:
             parts.append(body)
@@ -165,7 +169,7 @@ class ResponseWriter:
         chunk: bytes = b"",
     ) -> None:
         status, line, _, close, dated, _, _ = head
-        self.status = status
+        self.status, self.sent = status, 0
         if gzip:
             block = weak_etag(block) + b"Content-Encoding: gzip\r\n"
         encoder = BodyEncoder(
@@ -213,6 +217,7 @@ class ResponseWriter:
                 before = source.left
                 source.send_to(sock.fileno())
                 encoder.skip(before - source.left)
+                self.sent += before - source.left
         except OSError:  # it takes no more, or is broken, which the transport will see
             pass
         return head
@@ -238,6 +243,7 @@ class ResponseWriter:
         """Encode and write a piece; False when the response had to be cut."""
         assert self._stream is not None
         encoder = self._stream.encoder
+        self.sent += len(chunk)
         try:
             piece = prefix + encoder.encode(chunk) if prefix else encoder.encode(chunk)
             if last:

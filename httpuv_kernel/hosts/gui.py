@@ -1,0 +1,218 @@
+"""GUI loops of a kernel, `%gui qt` and `%gui tk`: they watch the bridge's descriptor as well.
+
+While one of them is on, the kernel's asyncio loop stands still from one message to the next. The
+descriptor is readable until somebody has looked at the queue, so no wake-up is lost when the loops
+take turns. Nothing of a toolkit is imported before its loop is on.
+
+Imports neither side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Any, ClassVar
+
+__all__ = ["GuiLoops"]
+
+
+class Watcher(ABC):
+    """Calls `readable` from a toolkit's loop while a descriptor is readable. Main thread."""
+
+    pulse: ClassVar[int]
+    """Milliseconds between the turns of asyncio, when tasks need some."""
+
+    def __init__(self, kernel: Any, fd: int, readable: Callable[[], None]) -> None:
+        self._kernel = kernel
+        # Its own: Tcl hangs on a descriptor that another thread closes before this is closed.
+        self._fd = os.dup(fd)
+        self._readable = readable
+        self._is_on = False
+        self._is_closed = False
+        self._pulses = False
+
+    def enable(self, on: bool) -> None:
+        """Watch, or do not."""
+        if on != self._is_on:
+            self._is_on = on
+            self._enable(on)
+
+    def close(self) -> None:
+        """Watch it no longer."""
+        self.enable(False)
+        self._is_closed = True
+        os.close(self._fd)
+
+    def help_along(self, tasks: Collection[asyncio.Task[Any]]) -> None:
+        """As long as there are tasks, have the kernel leave this loop for a moment every so often.
+
+        asyncio's loop then runs, and the kernel enters this one anew. It is the kernel's own way
+        from a GUI's loop to a message; running asyncio's loop inside this one would lose messages.
+        Before ipykernel 6.30 there is no such way, and tasks wait for the next message.
+        """
+        if tasks and not self._pulses:
+            self._pulses = True
+            self._call_later(0, lambda: self._pulse(tasks))
+
+    def _pulse(self, tasks: Collection[asyncio.Task[Any]]) -> None:
+        leave = getattr(self._kernel.eventloop, "_schedule_exit", None)
+        # ipykernel 7 may enter this loop while a message that came just then waits for the other.
+        unfinished = tasks or getattr(self._kernel.io_loop.asyncio_loop, "_ready", ())
+        self._pulses = bool(unfinished) and leave is not None and not self._is_closed
+        if self._pulses:
+            if leave is not None and self.is_idle:
+                leave(0)
+            self._call_later(self.pulse, lambda: self._pulse(tasks))
+
+    @property
+    @abstractmethod
+    def is_idle(self) -> bool:
+        """Whether the loop that runs is the kernel's, and not one that a cell runs inside it."""
+
+    @abstractmethod
+    def _enable(self, on: bool) -> None: ...
+
+    @abstractmethod
+    def _call_later(self, milliseconds: int, function: Callable[[], None]) -> None: ...
+
+
+class QtWatcher(Watcher):
+    """Any Qt that the kernel can use."""
+
+    pulse = 10
+
+    def __init__(self, kernel: Any, fd: int, readable: Callable[[], None]) -> None:
+        from IPython.external.qt_for_kernel import QtCore
+
+        super().__init__(kernel, fd, readable)
+        self._single_shot = QtCore.QTimer.singleShot
+        kind = QtCore.QSocketNotifier.Type.Read
+        self._notifier = QtCore.QSocketNotifier(self._fd, kind, kernel.app)
+        self._notifier.setEnabled(False)
+        self._notifier.activated.connect(lambda *_: readable())
+
+    def close(self) -> None:
+        """Also when it is its own signal that led here."""
+        super().close()
+        with suppress(RuntimeError):
+            self._notifier.deleteLater()
+
+    @property
+    def is_idle(self) -> bool:
+        """Said by ipykernel."""
+        return bool(getattr(getattr(self._kernel, "app", None), "_in_event_loop", False))
+
+    def _enable(self, on: bool) -> None:
+        with suppress(RuntimeError):  # `%gui` has let go of the application: it is gone with it
+            self._notifier.setEnabled(on)
+
+    def _call_later(self, milliseconds: int, function: Callable[[], None]) -> None:
+        self._single_shot(milliseconds, function)
+
+
+class TkWatcher(Watcher):
+    """Tcl watches for all interpreters of a thread, so a bare one will do; timers likewise."""
+
+    pulse = 50  # entering takes ipykernel 10 ms: it makes a root window each time
+
+    def __init__(self, kernel: Any, fd: int, readable: Callable[[], None]) -> None:
+        import tkinter
+
+        super().__init__(kernel, fd, readable)
+        self._tcl = tkinter.Tcl().tk
+        self._mask = tkinter.READABLE
+
+    @property
+    def is_idle(self) -> bool:
+        """The wrapper of the root window is there from entering to leaving."""
+        return hasattr(self._kernel, "app_wrapper")
+
+    def _enable(self, on: bool) -> None:
+        if on:
+            self._tcl.createfilehandler(self._fd, self._mask, lambda *_: self._readable())
+        else:
+            self._tcl.deletefilehandler(self._fd)
+
+    def _call_later(self, milliseconds: int, function: Callable[[], None]) -> None:
+        self._tcl.createtimerhandler(milliseconds, function)
+
+
+# By the name of `kernel.eventloop`. Under those that are not here, such as wx, callbacks wait for
+# the kernel's next message.
+_WATCHERS: dict[str, type[Watcher]] = {
+    "loop_qt": QtWatcher,
+    "loop_qt5": QtWatcher,
+    "loop_tk": TkWatcher,
+}
+
+
+def _on_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+class GuiLoops:
+    """Has a descriptor watched by the GUI loop that the kernel runs, whichever and when."""
+
+    def __init__(self, kernel: Any, fd: int, drain: Callable[[], None]) -> None:
+        self._kernel = kernel
+        self._fd = fd
+        self._drain = drain
+        self._watcher: Watcher | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.wanted = True
+        """False from `detach` on, in any thread: the descriptor may be closed from then on."""
+
+    def attach(self) -> None:
+        """Begin. Main thread."""
+        self._kernel.observe(self._changed, names="eventloop")
+        self._kernel.shell.events.register("post_execute", self.resume)
+        self._watch()
+
+    def detach(self) -> None:
+        """Take back all of it. Main thread."""
+        self._kernel.unobserve(self._changed, names="eventloop")
+        self._kernel.shell.events.unregister("post_execute", self.resume)
+        self._unwatch()
+
+    def resume(self) -> None:
+        """Watch again: no cell runs a GUI loop now."""
+        if self._watcher is not None and _on_main():  # a cell of a subshell says nothing
+            self._watcher.enable(True)
+
+    def help_along(self, task: asyncio.Task[Any]) -> None:
+        """Give a task of the kernel's asyncio loop its turns."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self._watcher is not None:
+            self._watcher.help_along(self._tasks)
+
+    def _changed(self, _: object) -> None:
+        if _on_main():  # of a subshell, ipykernel runs the GUI's loop in the subshell
+            self._watch()
+
+    def _watch(self) -> None:
+        self._unwatch()
+        kind = _WATCHERS.get(getattr(self._kernel.eventloop, "__name__", ""))
+        if kind is not None and self.wanted:
+            with suppress(ImportError):  # no such toolkit: its loop will not run either
+                self._watcher = kind(self._kernel, self._fd, self._readable)
+                self._watcher.enable(True)
+                self._watcher.help_along(self._tasks)
+
+    def _unwatch(self) -> None:
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.close()
+
+    def _readable(self) -> None:
+        watcher = self._watcher
+        if watcher is None:
+            return
+        if watcher.is_idle and self.wanted:
+            self._drain()
+        else:  # it stays readable, which would keep the loop spinning
+            watcher.enable(False)

@@ -1,0 +1,52 @@
+"""What a server answered of late: the access log, and how many requests there were.
+
+Network side.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from time import monotonic, time
+
+from ..messages import JournalEntry
+from .exchange import Exchange
+
+__all__ = ["Journal"]
+
+access_log = logging.getLogger("httpuv_kernel.access")
+
+
+class Journal:
+    """The last responses of one server."""
+
+    __slots__ = ("_entries", "_logs", "requests")
+
+    def __init__(self, size: int, *, logs: bool) -> None:
+        """`logs`: each response is also a line of the logger "httpuv_kernel.access"."""
+        self._entries: deque[JournalEntry] = deque(maxlen=size)
+        self._logs = logs
+        self.requests = 0
+        """Requests that came so far."""
+
+    def record(self, peer: str, exchange: Exchange, status: int, size: int) -> None:
+        """A response is written, with so many bytes of body."""
+        now = monotonic()
+        target = exchange.facts.target
+        seconds, waited = now - exchange.begun, exchange.waited
+        self._entries.append((now, peer, exchange.method, target, status, size, seconds, waited))
+        if self._logs:
+            access_log.info(
+                "%s %s %s %d %.1f ms",
+                peer or "-",
+                exchange.method.decode() or "-",
+                target.decode("latin-1") or "-",
+                status,
+                seconds * 1000,
+            )
+
+    def last(self, count: int) -> list[JournalEntry]:
+        """The last entries, the oldest first; their time as time.time()."""
+        entries = list(self._entries)[-count:] if count > 0 else []
+        offset = time() - monotonic()
+        return [(entry[0] + offset, *entry[1:]) for entry in entries]
