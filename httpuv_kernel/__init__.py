@@ -46,6 +46,13 @@ from .static_paths import (
     static_path,
     static_path_options,
 )
+from .uri import (
+    decode_uri,
+    decode_uri_component,
+    encode_uri,
+    encode_uri_component,
+    raw_to_base64,
+)
 
 __all__ = [
     "HTTPUV",
@@ -60,6 +67,10 @@ __all__ = [
     "__version__",
     "broadcast",
     "browser_url",
+    "decode_uri",
+    "decode_uri_component",
+    "encode_uri",
+    "encode_uri_component",
     "exclude_static_path",
     "interrupt",
     "ip_family",
@@ -68,6 +79,7 @@ __all__ = [
     "load_ipython_extension",
     "next_run_in",
     "random_port",
+    "raw_to_base64",
     "run_now",
     "run_server",
     "run_static_server",

@@ -13,6 +13,10 @@ from httpuv_kernel import errors
 FUNCTIONS = [
     "broadcast",
     "browser_url",
+    "decode_uri",
+    "decode_uri_component",
+    "encode_uri",
+    "encode_uri_component",
     "exclude_static_path",
     "interrupt",
     "ip_family",
@@ -21,6 +25,7 @@ FUNCTIONS = [
     "load_ipython_extension",
     "next_run_in",
     "random_port",
+    "raw_to_base64",
     "run_now",
     "run_server",
     "run_static_server",
