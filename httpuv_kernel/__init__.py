@@ -17,6 +17,7 @@ from .browser_url import browser_url
 from .config import HTTPUV
 from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
+from .main.events import EventFeed, ServerEvent, event_stream
 from .main.pipe_server import PipeServer, start_pipe_server
 from .main.request import Request
 from .main.response import Response
@@ -55,11 +56,13 @@ from .uri import (
 )
 
 __all__ = [
+    "EventFeed",
     "HTTPUV",
     "PipeServer",
     "Request",
     "Response",
     "Server",
+    "ServerEvent",
     "StaticPath",
     "StaticPathOptions",
     "WebServer",
@@ -71,6 +74,7 @@ __all__ = [
     "decode_uri_component",
     "encode_uri",
     "encode_uri_component",
+    "event_stream",
     "exclude_static_path",
     "interrupt",
     "ip_family",

@@ -17,12 +17,8 @@ from ._version import __version__
 from .addresses import is_wildcard, resolve
 from .errors import HttpuvError
 from .main.run import service
-from .main.static_server import (
-    DEFAULT_PORT,
-    browse_url,
-    directory_app,
-    start_at_default_port,
-)
+from .main.serving import FILES, OPEN, WHERE, files_app
+from .main.static_server import browse_url, start_at_default_port
 from .main.web_server import WebServer, start_server
 
 __all__ = ["main"]
@@ -48,25 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("dir", nargs="?", default=".", metavar="DIR", help="directory or file (default: here)")
-    add("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    add(
-        "--port",
-        type=int,
-        help=f"port, 0 for any free one (default: {DEFAULT_PORT}, or a random one if it is taken)",
-    )
-    add("--no-listing", action="store_true", help="no page for a directory without index.html")
-    add("--cors", action="store_true", help="let pages of any origin read the files")
-    add("--spa", action="store_true", help="answer unknown pages with index.html")
-    add("--hidden", action="store_true", help="serve names that begin with a dot, too")
-    add(
-        "--header",
-        action="append",
-        default=[],
-        metavar="'NAME: VALUE'",
-        help="a header to add to each response; may be given again",
-    )
-    add("--token", action="store_true", help="serve below a path that nobody can guess")
-    add("--open", action="store_true", help="open it in a web browser")
+    for each in (*WHERE, *FILES, OPEN):
+        add(*each.flags, **each.settings)
     add(
         "--quiet",
         action="store_true",
@@ -80,14 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve until Ctrl-C; returns the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    headers = []
-    for text in options.header:
-        name, colon, value = text.partition(":")
-        if not colon:
-            parser.error(f"--header is 'NAME: VALUE', not {text!r}")
-        headers.append((name.strip(), value.strip()))
     try:
-        server = _start(options, headers)
+        server = _start(options)
     except HttpuvError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
@@ -106,15 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _start(options: argparse.Namespace, headers: list[tuple[str, str]]) -> WebServer:
-    app = directory_app(
-        options.dir,
-        headers=headers,
-        listing=not options.no_listing,
-        cors=options.cors,
-        spa=options.spa,
-        hidden=options.hidden,
-    )
+def _start(options: argparse.Namespace) -> WebServer:
+    app = files_app(options.dir, options)
     more = {"quiet": options.quiet, "token": options.token, "access_log": not options.quiet}
     if not options.quiet:
         _log_to_terminal()

@@ -13,22 +13,24 @@ Shared ground: imported by both sides, imports neither.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import marshal
 import os
 import socket
 import sys
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from .errors import NetworkError
 from .messages import Message
 
-__all__ = ["Bridge", "Channel", "WakeFd"]
+__all__ = ["Bridge", "Channel", "NetworkEnd", "Questions", "WakeFd"]
 
 
 class WakeFd:
@@ -88,11 +90,14 @@ class WakeFd:
 class Channel:
     """One direction of the bridge."""
 
-    __slots__ = ("_armed", "_queue", "wake")
+    __slots__ = ("_armed", "_look", "_queue", "pumps", "wake")
 
     def __init__(self) -> None:
         self._queue: deque[Any] = deque()
         self._armed = False
+        self._look = False
+        self.pumps: list[Callable[[], None]] = []
+        """Called before the queue is taken: they put what came from other processes."""
         self.wake = WakeFd()
 
     def put(self, item: object) -> None:
@@ -106,7 +111,9 @@ class Channel:
 
     def take(self) -> Iterator[Any]:
         """What is queued, until the queue is empty. The reader's thread only."""
-        self._armed = False
+        self._armed = self._look = False
+        for pump in self.pumps:
+            pump()
         queue = self._queue
         while queue:
             yield queue.popleft()
@@ -123,32 +130,34 @@ class Channel:
     def disarm(self) -> None:
         """Have the next `put` wake the reader; the reader looks at the queue after this."""
         self._armed = False
+        self._look = bool(self.pumps)
 
     def hold(self) -> None:
         """Wake the reader for nothing but `nudge` until it takes again."""
         self._armed = True
+        self.wake.clear()
 
     def __len__(self) -> int:
         return len(self._queue)
 
+    def __bool__(self) -> bool:
+        return self._look or bool(self._queue)
 
-class Bridge:
-    """Both channels, and the questions of the main side that wait for a reply."""
 
-    def __init__(self, *, check_plain: bool = False) -> None:
-        self.to_main = Channel()
-        self.to_network = Channel()
+class Questions(ABC):
+    """The main side's questions to one network side, each of which blocks until it is answered."""
+
+    def __init__(self) -> None:
         self._calls: dict[int, Future[Any]] = {}
         self._call_ids = itertools.count(1)
-        self._check_plain = check_plain
 
-    # -- main side -----------------------------------------------------------------------------
-
+    @abstractmethod
     def send(self, message: Message) -> None:
         """Hand a message to the network side. Any thread of the main side's process."""
-        if self._check_plain:
-            message = marshal.loads(marshal.dumps(message))
-        self.to_network.put(message)
+
+    @abstractmethod
+    def nudge(self) -> None:
+        """Wake the network side, whatever the state says. Any thread, and a signal's handler."""
 
     def ask(self, kind: str, *arguments: object, timeout: float = 10.0) -> Any:
         """Send `(kind, call, *arguments)` and block until the network side replies.
@@ -165,7 +174,7 @@ class Bridge:
         try:
             self.send((kind, call, *arguments))
             try:
-                return future.result(timeout)
+                return self._wait(future, timeout)
             except (TimeoutError, FutureTimeoutError) as error:
                 if future.done():  # the reply itself was a timeout of the system
                     raise
@@ -174,6 +183,74 @@ class Bridge:
                 ) from error
         finally:
             self._calls.pop(call, None)
+
+    def _wait(self, future: Future[Any], timeout: float) -> Any:
+        return future.result(timeout)
+
+    def reply(self, call: int, value: Any = None) -> None:
+        """Answer a question of the main side."""
+        future = self._calls.get(call)
+        if future is not None and not future.done():
+            future.set_result(value)
+
+    def reply_error(self, call: int, number: int, text: str) -> None:
+        """Answer it with an error of the system."""
+        future = self._calls.get(call)
+        if future is not None and not future.done():
+            future.set_exception(OSError(number, text))
+
+
+class NetworkEnd(Protocol):
+    """The bridge as the network side sees it. Network side's thread."""
+
+    def post(self, message: Message) -> None:
+        """Hand a message to the main side, with the time, by which callbacks are ordered."""
+
+    def reply(self, call: int, value: Any = None) -> None:
+        """Answer a question of the main side."""
+
+    def reply_error(self, call: int, number: int, text: str) -> None:
+        """Answer it with an error of the system."""
+
+    def wake_main(self) -> None:
+        """Have the main side look at what is due."""
+
+    def watch(self, loop: asyncio.AbstractEventLoop, handle: Callable[[Message], None]) -> None:
+        """Call `handle` from this loop with what the main side sends."""
+
+    def unwatch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do so no longer."""
+
+    def mend(self) -> None:
+        """Look whether a wake-up was lost; an interrupt may cut one in two."""
+
+
+class Bridge(Questions):
+    """The bridge to a network side in a thread: both ends of it."""
+
+    def __init__(self, inbox: Channel | None = None, *, check_plain: bool = False) -> None:
+        """`inbox`: where the main side gets its messages, those of other bridges too."""
+        super().__init__()
+        self.to_main = Channel() if inbox is None else inbox  # an empty one is false
+        self.to_network = Channel()
+        self._check_plain = check_plain
+        self._handle: Callable[[Message], None] | None = None
+
+    # -- main side -----------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Hand a message to the network side. Any thread of the main side's process."""
+        if self._check_plain:
+            message = marshal.loads(marshal.dumps(message))
+        self.to_network.put(message)
+
+    def nudge(self) -> None:
+        """Wake the network side, whatever the state says. Any thread, and a signal's handler."""
+        self.to_network.nudge()
+
+    def close(self) -> None:
+        """Close the descriptor; nobody may watch it any more."""
+        self.to_network.wake.close()
 
     # -- network side --------------------------------------------------------------------------
 
@@ -185,19 +262,31 @@ class Bridge:
 
     def reply(self, call: int, value: Any = None) -> None:
         """Answer a question of the main side."""
-        future = self._calls.get(call)
-        if future is not None and not future.done():
-            future.set_result(marshal.loads(marshal.dumps(value)) if self._check_plain else value)
+        super().reply(call, marshal.loads(marshal.dumps(value)) if self._check_plain else value)
 
-    def reply_error(self, call: int, number: int, text: str) -> None:
-        """Answer it with an error of the system."""
-        future = self._calls.get(call)
-        if future is not None and not future.done():
-            future.set_exception(OSError(number, text))
+    def wake_main(self) -> None:
+        """Have the main side look at what is due."""
+        self.to_main.nudge()
 
-    # -- both ----------------------------------------------------------------------------------
+    def watch(self, loop: asyncio.AbstractEventLoop, handle: Callable[[Message], None]) -> None:
+        """Call `handle` from this loop with what the main side sends."""
+        self._handle = handle
+        loop.add_reader(self.to_network.wake.fileno(), self._drain)
 
-    def close(self) -> None:
-        """Close both descriptors; nobody may watch them any more."""
-        self.to_main.wake.close()
-        self.to_network.wake.close()
+    def unwatch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do so no longer."""
+        loop.remove_reader(self.to_network.wake.fileno())
+        self._handle = None
+
+    def mend(self) -> None:
+        """Look whether a wake-up was lost; an interrupt may cut one in two."""
+        self._drain()
+        if self.to_main:
+            self.to_main.nudge()
+
+    def _drain(self) -> None:
+        handle = self._handle
+        assert handle is not None
+        self.to_network.wake.clear()
+        for message in self.to_network.take():
+            handle(message)

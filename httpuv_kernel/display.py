@@ -33,7 +33,7 @@ class ServerView(NamedTuple):
 
     name: str
     url: str
-    """Without its token."""
+    """With "…" in the place of its token."""
     content: str
     """What is served, in a few words."""
     running: bool
@@ -56,8 +56,10 @@ def server_html(view: ServerView, key: str = "", embed: int | None = None) -> st
         key: with which the page may claim the server, once.
         embed: height in pixels of a frame that shows what it serves; None for none.
     """
+    hidden = "…" in view.url
     facts = {
         "identity": view.identity,
+        "hidden": hidden,
         "key": key,
         "candidates": [[each.source.value, each.url, each.needs] for each in view.candidates],
         "embed": embed,
@@ -68,7 +70,7 @@ def server_html(view: ServerView, key: str = "", embed: int | None = None) -> st
         facts=json.dumps(facts),
         style=templates.dict["server.css"],
         script=templates.dict["server.js"],
-        mark=f"httpuv-{secrets.token_hex(6)}",
+        hidden=hidden,
     )
     return html.decode()
 
@@ -87,7 +89,10 @@ class Displays:
         self._ids: deque[str] = deque(maxlen=_MOST_DISPLAYS)
 
     def show(self, bundle: dict[str, str]) -> None:
-        """Show it at the place where the caller stands."""
+        """Show it at the place where the caller stands; in a plain prompt or script as text."""
+        if _shell() is None:
+            print(bundle["text/plain"])
+            return
         display_id = secrets.token_hex(8)
         self._ids.append(display_id)
         _display(bundle, display_id)
@@ -97,9 +102,9 @@ class Displays:
 
         At the end of the process there may be nobody left to be told.
         """
-        if not self._ids or not _in_notebook():
+        if getattr(_shell(), "kernel", None) is None:
             return
-        for display_id in self._ids:
+        for display_id in tuple(self._ids):
             with contextlib.suppress(Exception):
                 _display(bundle, display_id, update=True)
 
@@ -112,7 +117,7 @@ def _display(bundle: dict[str, str], display_id: str, *, update: bool = False) -
     show(bundle, raw=True, display_id=display_id, update=update)
 
 
-def _in_notebook() -> bool:
+def _shell() -> Any:
+    """IPython's shell; None where there is none."""
     ipython: Any = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    return getattr(shell, "kernel", None) is not None
+    return None if ipython is None else ipython.get_ipython()

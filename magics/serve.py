@@ -1,141 +1,143 @@
-"""`%httpuv_serve`, `%httpuv_list`, `%httpuv_stop`.
+"""`%httpuv_serve` and `%%httpuv_app`.
 
 Main side.
 """
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from argparse import ArgumentTypeError, Namespace
 
-from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
-from httpuv_kernel import (
-    AppError,
-    HttpuvError,
-    Server,
-    WebServer,
-    list_servers,
-    start_server,
-    stop_all_servers,
-)
+from httpuv_kernel import Server, WebServer, service
 from httpuv_kernel.main.app import App, as_app
-from httpuv_kernel.main.static_server import (
-    DEFAULT_PORT,
-    directory_app,
-    start_at_default_port,
-)
+from httpuv_kernel.main.serving import FILES, OPEN, WHERE, option
+from httpuv_kernel.main.static_server import _has_desktop, browse_url
 
-__all__ = ["HttpuvMagics"]
+from .arguments import parsed, usage_errors
+from .cell import run_app_cell
+from .running import Where, server_named, start_or_replace
+from .things import find_thing
+
+__all__ = ["FRAME_HEIGHT", "ServeMagics", "frame_height", "open_browser"]
+
+FRAME_HEIGHT = 400
+
+
+def frame_height(text: str) -> int:
+    """The height of a frame in pixels, for argparse."""
+    if not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"the height of the frame is a number of pixels, not {text!r}")
+    return int(text)
+
+
+_SHOWING = (
+    OPEN,
+    option(
+        "--embed",
+        nargs="?",
+        const=FRAME_HEIGHT,
+        type=frame_height,
+        metavar="HEIGHT",
+        help="show it in a frame, of so many pixels' height (default: %(const)s)",
+    ),
+    option("--foreground", action="store_true", help="block until an interrupt, then stop it"),
+    option("--quiet", action="store_true", help="show nothing and warn of nothing"),
+)
 
 
 @magics_class
-class HttpuvMagics(Magics):
-    """The magics of httpuv_kernel."""
+class ServeMagics(Magics):
+    """The magics that start servers."""
 
-    def __init__(self, shell: Any) -> None:
-        super().__init__(shell)
-        self._served: dict[str, WebServer] = {}  # by what was asked for
-
-    @magic_arguments()
-    @argument(
-        "what",
-        nargs="?",
-        default=".",
-        help="a directory or file to serve, or the name of an app in the notebook: a function of a "
-        "request, a mapping or an object with call, on_headers, on_ws_open, static_paths. "
-        "Default: the current directory.",
-    )
-    @argument("--host", default="127.0.0.1", help="address to listen at. Default: %(default)s")
-    @argument(
-        "--port",
-        type=int,
-        default=None,
-        help=f"port to listen at, 0 for any free one. Default: {DEFAULT_PORT} if it is free.",
-    )
     @line_magic
-    def httpuv_serve(self, line: str) -> WebServer:
-        """Serve a directory or an app of this notebook, and show the link.
+    @parsed(
+        option(
+            "what",
+            nargs="?",
+            default=".",
+            metavar="WHAT",
+            help="a name of the notebook: an app (a function of a request, a mapping or an object "
+            "with call, on_headers, on_ws_open, static_paths), a server, or anything with a rich "
+            "display, such as a data frame or a figure, which is shown as it is at each reload. "
+            "Else a directory or file. Default: the current directory.",
+        ),
+        option("--name", help="how %%httpuv_stop and the like call it (default: WHAT)"),
+        *WHERE,
+        *FILES,
+        *_SHOWING,
+    )
+    def httpuv_serve(self, arguments: Namespace) -> WebServer | None:
+        """Serve a directory, an app or an object of this notebook, and show the link.
 
-        Run again with the same argument, it replaces the server it started and keeps the port.
+        Run again, it replaces the server of that name, or of the same thing if no name is given,
+        and keeps the port; with the same --host, --port and --token it does so in place. WebSockets
+        are then closed with 1012 (service restart). No server of this kernel is in the way: the one
+        at the same --port is stopped.
+
+        The value is the server, `server = %httpuv_serve app`; but None when it is shown already
+        (--embed, --foreground) or not to be shown (--quiet).
         """
-        arguments = parse_argstring(self.httpuv_serve, line)
-        what = arguments.what.strip("'\"")
-        try:
-            app = self._app(what)
-            server = self._start(what, app, arguments.host, arguments.port)
-        except HttpuvError as error:
-            raise UsageError(str(error)) from None
-        self._served[what] = server
-        return server
+        names = {} if self.shell is None else self.shell.user_ns
+        thing = find_thing(names, arguments.what, arguments)
+        previous = server_named(arguments.name) if arguments.name else thing.previous
+        return _serve(thing.app, arguments.name or thing.name, previous, arguments)
 
-    @line_magic
-    def httpuv_list(self, line: str) -> ServerList:
-        """List the running servers of this kernel."""
-        return ServerList(list_servers())
+    @cell_magic
+    @parsed(
+        option(
+            "name", nargs="?", default="app", metavar="NAME", help="its name (default: %(default)s)"
+        ),
+        *WHERE,
+        *_SHOWING,
+        name="%httpuv_app",
+    )
+    def httpuv_app(self, arguments: Namespace, cell: str) -> WebServer | None:
+        """Serve what the cell defines of call, on_headers, on_ws_open, static_paths,
+        static_path_options, subprotocols.
 
-    @magic_arguments()
-    @argument("which", nargs="?", help="a port, or 'all'. Not needed when only one server runs.")
-    @line_magic
-    def httpuv_stop(self, line: str) -> None:
-        """Stop a server of this kernel: close its connections and free its port."""
-        which = parse_argstring(self.httpuv_stop, line).which
-        if which == "all":
-            stop_all_servers()
-            return
-        servers = [server for server in list_servers() if isinstance(server, WebServer)]
-        ports = ", ".join(str(server.port) for server in servers) or "none"
-        if which is not None:
-            servers = [server for server in servers if str(server.port) == which]
-        if len(servers) != 1:
-            said = f"no server at port {which!r}" if which else "say which server"
-            raise UsageError(f"{said}; running: {ports}. %httpuv_stop PORT, or %httpuv_stop all")
-        servers[0].stop()
+        The cell runs among the notebook's variables, as any cell does: its names stay there, and
+        its handlers see the variables as they are at each request. Only what this very cell defines
+        is part of the app. It cannot use await outside of functions.
 
-    def _app(self, what: str) -> App:
-        """The app that is meant: a name of the notebook before a directory of the same name."""
-        names = self.shell.user_ns if self.shell is not None else {}
-        if what.isidentifier() and what in names:
-            try:
-                return as_app(names[what])
-            except AppError:
-                if not os.path.exists(what):
-                    raise
-        path = os.path.expanduser(what)
-        if not os.path.exists(path):
-            raise UsageError(
-                f"{what!r} is neither a directory nor the name of an app in this notebook"
-            )
-        return directory_app(path, listing=True)
-
-    def _start(self, what: str, app: App, host: str, port: int | None) -> WebServer:
-        """Start a server in place of the one that served the same, at its port by default."""
-        previous = self._served.get(what)
-        if previous is None or not previous.is_running:
-            return _start(host, port, app)
-        if port not in (None, previous.port):
-            server = _start(host, port, app)  # when this fails, the old one goes on
-            previous.stop()
-            return server
-        previous.stop()
-        return start_server(host, previous.port, app)
+        Run again, the app is replaced and nothing else: the port and open connections stay;
+        WebSockets are closed with 1012 (service restart). When the cell fails, the old app goes on.
+        """
+        __tracebackhide__ = True
+        parts = run_app_cell(self.shell, cell)
+        with usage_errors():
+            app, name = as_app(parts), arguments.name
+            return _serve(app, name, server_named(name), arguments)
 
 
-def _start(host: str, port: int | None, app: App) -> WebServer:
-    if port is not None:
-        return start_server(host, port, app)
-    return start_at_default_port(host, app)
+def _serve(
+    app: App, name: str, previous: WebServer | None, arguments: Namespace
+) -> WebServer | None:
+    where = Where(arguments.host, arguments.port, arguments.token)
+    server = start_or_replace(app, name, where, previous, quiet=arguments.quiet)
+    if arguments.open and not open_browser(server) and not arguments.quiet:
+        print("There is no desktop here to open a browser at; use the link")
+    if arguments.foreground:
+        _block(server, arguments)
+        return None
+    if arguments.embed is not None and not arguments.quiet:
+        server.show(arguments.embed)
+    return None if arguments.quiet or arguments.embed is not None else server
 
 
-class ServerList(list[Server]):
-    """A list of servers that a notebook shows as their links."""
+def _block(server: WebServer, arguments: Namespace) -> None:
+    if not arguments.quiet:
+        server.show(arguments.embed)
+    try:
+        with server:
+            service(0)
+    except KeyboardInterrupt:  # how it is meant to end
+        pass
 
-    def _repr_html_(self) -> str:
-        if not self:
-            return "<i>no server is running</i>"
-        return "".join(server._repr_mimebundle_()["text/html"] for server in self)
 
-    def __repr__(self) -> str:
-        return "\n".join(map(repr, self)) if self else "no server is running"
+def open_browser(server: Server) -> bool:
+    """Open a browser, if that is one that the user sees; whether that was tried."""
+    if not _has_desktop():
+        return False
+    browse_url(server.url)
+    return True

@@ -98,8 +98,8 @@ class Browser:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser with a profile of its own.
+def chromium(*flags: str) -> Iterator[Browser]:
+    """A browser with a profile of its own, and with more flags.
 
     The test skips where none is installed; with CI=true it fails.
     """
@@ -113,7 +113,7 @@ def chromium() -> Iterator[Browser]:
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         options = Options()
         options.binary_location = str(programs[0])
-        for flag in [*_FLAGS, f"--user-data-dir={profile}"]:
+        for flag in [*_FLAGS, *flags, f"--user-data-dir={profile}"]:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         driver = Chrome(options=options, service=Service(str(programs[1])))

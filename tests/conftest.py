@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from httpuv_kernel import HTTPUV, list_servers, stop_all_servers
-from httpuv_kernel.main import runtime
+from httpuv_kernel.main import networks, runtime
 from httpuv_kernel.network.loop import NetworkThread
 
 # Every message between the two sides is marshalled and back.
@@ -35,7 +35,7 @@ def _nothing_is_left() -> Iterator[None]:
 @pytest.fixture
 def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timeouts are looked at every 20 ms instead of every second."""
-    monkeypatch.setattr(runtime, "NetworkThread", functools.partial(NetworkThread, heartbeat=0.02))
+    monkeypatch.setattr(networks, "NetworkThread", functools.partial(NetworkThread, heartbeat=0.02))
 
 
 @pytest.fixture

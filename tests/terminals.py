@@ -14,9 +14,9 @@ import sys
 import termios
 import textwrap
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pexpect
 import psutil
@@ -24,7 +24,9 @@ import pyte
 import pytest
 from helpers import wait_until
 
-_ROWS, _COLUMNS = 300, 100
+T = TypeVar("T")
+
+_ROWS, _COLUMNS = 120, 100
 
 CTRL_C = "\x03"
 CTRL_D = "\x04"
@@ -45,6 +47,11 @@ class _Screen(pyte.Screen):
     def __init__(self, terminal: Terminal) -> None:
         super().__init__(_COLUMNS, _ROWS)
         self._terminal = terminal
+
+    def lines_to(self, end: int) -> list[str]:
+        """The first lines, without blanks at their ends; `display` draws all, in 40 ms."""
+        rows = [self.buffer[y] for y in range(min(end, self.lines))]
+        return ["".join(row[x].data for x in range(self.columns)).rstrip() for row in rows]
 
     def write_process_input(self, data: str) -> None:
         self._terminal.type(data)
@@ -69,6 +76,7 @@ class Terminal:
         self._files = 0
         self._lock = threading.Lock()
         self._screen = _Screen(self)
+        self._seen: tuple[list[str], int] | None = None  # since the screen changed
         self._stream = pyte.ByteStream(self._screen)
         command, *arguments = argv
         self._child = pexpect.spawn(
@@ -81,7 +89,7 @@ class Terminal:
         self._child.delaybeforesend = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._wait(lambda: self._prompts() == 1, 30)
+        self.wait_line(f"({prompt}).*", 30)
 
     def _read(self) -> None:
         while True:
@@ -93,48 +101,56 @@ class Terminal:
                 return
             with self._lock:
                 self._stream.feed(data)
+                self._seen = None
 
     # -- the screen ------------------------------------------------------------------------------
 
+    def _look(self) -> tuple[list[str], int]:
+        """The lines that are written on, without blanks at their ends; the row of the cursor."""
+        with self._lock:
+            if self._seen is None:
+                row = self._screen.cursor.y
+                self._seen = self._screen.lines_to(row + 20), row
+            return self._seen
+
     @property
     def screen(self) -> str:
-        """All of it, without blanks at the ends of lines."""
-        return "\n".join(self._lines()).rstrip("\n")
+        """All lines."""
+        return "\n".join(self._look()[0]).rstrip("\n")
 
     @property
     def line(self) -> str:
         """The line that the cursor is on."""
-        with self._lock:
-            row: str = self._screen.display[self._screen.cursor.y]
-        return row.rstrip()
+        lines, row = self._look()
+        return lines[row]
 
-    def _lines(self) -> list[str]:
-        with self._lock:
-            rows = self._screen.display[: self._screen.cursor.y + 20]  # drawing all takes 40 ms
-        return [row.rstrip() for row in rows]
+    def _prompt_rows(self, lines: list[str]) -> list[int]:
+        return [i for i, line in enumerate(lines) if self._prompt.match(line)]
 
-    def _prompts(self) -> int:
-        """How many were shown, if the cursor is at one; else 0."""
-        if not self._prompt.match(self.line):
-            return 0
-        return sum(bool(self._prompt.match(line)) for line in self._lines())
+    def _wait(self, find: Callable[[], T], timeout: float) -> T:
+        """Return what it finds, when it finds something."""
+        found: list[T] = []
 
-    def _wait(self, predicate: Any, timeout: float) -> None:
+        def is_found() -> bool:
+            found.append(find())
+            return bool(found[-1])
+
         try:
-            wait_until(predicate, timeout)
+            wait_until(is_found, timeout)
         except TimeoutError:
             raise TimeoutError(f"not within {timeout:g} s; the screen:\n{self.screen}") from None
+        return found[-1]
 
-    def wait_for(self, text: str, timeout: float = 10.0) -> None:
-        """Return when the text is on the screen."""
-        self._wait(lambda: text in self.screen, timeout)
+    def wait_for(self, text: str, timeout: float = 10.0, *, times: int = 1) -> None:
+        """Return when the text is on the screen, so many times."""
+        self._wait(lambda: self.screen.count(text) >= times, timeout)
 
     def wait_above(self, text: str, timeout: float = 10.0) -> None:
         """Return when it is on the screen above the prompt, and the cursor at the prompt."""
 
         def is_above() -> bool:
-            above, _, line = self.screen.rpartition("\n")
-            return text in above and line == self.line and bool(self._prompt.match(line))
+            lines, row = self._look()
+            return text in "\n".join(lines[:row]) and bool(self._prompt.match(lines[row]))
 
         self._wait(is_above, timeout)
 
@@ -150,9 +166,10 @@ class Terminal:
 
     def begin(self, line: str = "") -> Input:
         """Type a line and Enter."""
-        prompts = self._prompts()
+        self._wait(lambda: self.line, 10)  # a callback that prints hides the prompt for a moment
+        count = len(self._prompt_rows(self._look()[0]))
         self.type(line + "\r")
-        return Input(self, prompts)
+        return Input(self, count)
 
     def run(self, line: str = "", timeout: float = 20.0) -> str:
         """Type a line and Enter, wait for the next prompt; what was shown in between."""
@@ -176,22 +193,17 @@ class Terminal:
 
     def value(self, expression: str) -> Any:
         """The value of an expression there, if a literal that fits in a line."""
-        shown = self.run(f"print('<' + repr({expression}) + '>')")
-        found = re.search(r"^<(.*)>$", shown, re.MULTILINE)
-        assert found is not None, shown
-        return ast.literal_eval(found[1])
+        return _printed_value(self.run(f"print('<' + repr({expression}) + '>')"))
 
     def serve(self, code: str = "", app: str = "app") -> int:
         """Execute code that defines an app, start a server with it; its port."""
-        start = f"server = start_server('127.0.0.1', 0, {app})\n"
-        shown = self.run_code(textwrap.dedent(code) + "\n" + start)
-        assert "Error" not in shown, shown
-        return int(self.value("server.port"))
+        start = f"server = start_server('127.0.0.1', 0, {app})\nprint(f'<{{server.port}}>')\n"
+        return int(_printed_value(self.run_code(textwrap.dedent(code) + "\n" + start)))
 
     def clear(self) -> None:
         """Have an empty screen with a prompt."""
         self.type(CTRL_L)
-        self._wait(lambda: self._prompts() == 1 and self._screen.cursor.y < 3, 10)
+        self._wait(lambda: self._look()[1] < 3 and self._prompt.match(self.line), 10)
 
     # -- the process -----------------------------------------------------------------------------
 
@@ -230,24 +242,34 @@ class Terminal:
         self._child.close()
 
 
+def _printed_value(shown: str) -> Any:
+    found = re.search(r"^<(.*)>$", shown, re.MULTILINE)
+    assert found is not None, shown
+    return ast.literal_eval(found[1])
+
+
 class Input:
     """A line that was entered."""
 
-    def __init__(self, terminal: Terminal, prompts: int) -> None:
+    def __init__(self, terminal: Terminal, count: int) -> None:
         self._terminal = terminal
-        self._prompts = prompts
+        self._count = count  # of the prompts until then
+
+    def _lines(self) -> list[str]:
+        """From this prompt to the next, if that is there."""
+        lines, row = self._terminal._look()
+        prompts = self._terminal._prompt_rows(lines)
+        is_over = row in prompts[self._count :]
+        return lines[prompts[self._count - 1] : row] if is_over else []
 
     @property
     def is_over(self) -> bool:
         """Whether the next prompt is there."""
-        return self._terminal._prompts() > self._prompts
+        return bool(self._lines())
 
     def wait(self, timeout: float = 20.0) -> str:
         """Return when the next prompt is there; what was shown between the two."""
-        self._terminal._wait(lambda: self.is_over, timeout)
-        lines = self._terminal._lines()
-        prompts = [i for i, line in enumerate(lines) if self._terminal._prompt.match(line)]
-        return "\n".join(lines[prompts[-2] + 1 : prompts[-1]])
+        return "\n".join(self._terminal._wait(self._lines, timeout)[1:])
 
 
 IPYTHONS = ["newest", "ipython8"]

@@ -191,7 +191,7 @@ def test_an_owned_file_goes_also_when_its_client_has_left(tmp_path: Path) -> Non
         path.write_bytes(b"x")
         called.append(request)
         client.reset()
-        wait_until(lambda: running_runtime().bridge.to_main)  # type: ignore[union-attr]
+        wait_until(lambda: running_runtime().inbox)  # type: ignore[union-attr]
         return {"body": {"file": path, "owned": True}}
 
     serving = Serving(app)

@@ -17,6 +17,7 @@ FUNCTIONS = [
     "decode_uri_component",
     "encode_uri",
     "encode_uri_component",
+    "event_stream",
     "exclude_static_path",
     "interrupt",
     "ip_family",
@@ -43,11 +44,13 @@ FUNCTIONS = [
     "with_private_loop",
 ]
 CLASSES = [
+    "EventFeed",
     "HTTPUV",
     "PipeServer",
     "Request",
     "Response",
     "Server",
+    "ServerEvent",
     "StaticPath",
     "StaticPathOptions",
     "WebServer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import statistics
@@ -10,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from helpers import wait_until
@@ -19,7 +21,9 @@ pytestmark = pytest.mark.kernel
 
 shared_kernel, kernel, own_kernel = kernel_fixtures()
 
-TOOLKITS = {"qt": "PySide6", "tk": "tkinter"}
+T = TypeVar("T")
+
+TOOLKITS = {"qt": "PySide6", "tk": "_tkinter"}
 
 HELLO = "app = lambda request: {'body': threading.current_thread().name}"
 
@@ -59,11 +63,41 @@ def display() -> Iterator[None]:
         xvfb.wait()
 
 
+@pytest.fixture(autouse=True)
+def freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ipykernel 7.1 to 7.4 may overlook a message under `%gui` until the next one comes."""
+
+    def wait(kernel: Kernel, timeout: float, attempt: Callable[[], T]) -> T:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return attempt()
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    raise
+                kernel.client.kernel_info()
+
+    def wait_reply(kernel: Kernel, id: str, timeout: float, channel: str = "shell") -> object:
+        return wait(kernel, timeout, lambda: patient_reply(kernel, id, 1, channel))
+
+    def wait_begun(cell: Cell) -> Cell:
+        begun = functools.partial(cell.contents, "execute_input")
+        wait(cell._kernel, 20, lambda: wait_until(begun, 1))
+        return cell
+
+    patient_reply = Kernel.wait_reply
+    monkeypatch.setattr(Kernel, "wait_reply", wait_reply)
+    monkeypatch.setattr(Cell, "wait_begun", wait_begun)
+
+
 def switch(kernel: Kernel, gui: str) -> Cell:
     """Turn a GUI loop on; skips where the toolkit is missing."""
     needed = TOOLKITS.get(gui)
     if needed and not kernel.value(f"bool(__import__('importlib').util.find_spec('{needed}'))"):
-        pytest.skip(f"{needed} is not installed beside this ipykernel")
+        reason = f"{needed} is not installed beside this ipykernel"
+        if gui == "qt" and os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
     if gui == "tk" and "DISPLAY" not in os.environ:
         pytest.skip("Xvfb is not installed")
     return kernel.run(f"%gui {gui}")
@@ -78,6 +112,23 @@ def gui(kernel: Kernel, toolkit: str) -> Iterator[Cell]:
 
 
 both_toolkits = pytest.mark.parametrize("toolkit", TOOLKITS)
+
+
+# A window that moves, as it were: the loop comes round every 20 ms.
+TICKS = {
+    "qt": """
+        from PySide6.QtCore import QTimer
+        ticker = QTimer()
+        ticker.start(20)
+        """,
+    "tk": """
+        import tkinter
+        root = tkinter.Tk()
+        def tick():
+            root.after(20, tick)
+        tick()
+        """,
+}
 
 
 def typical_seconds(question: Callable[[], Answer]) -> float:
@@ -297,7 +348,7 @@ def test_a_cell_that_runs_the_loop_itself_is_not_mixed_with_callbacks(
     called = float(answer.result(10).text)
     ended, used = kernel.value("(ended, used)")
     assert ended <= called < ended + 0.5
-    assert used - before < 0.5  # that it waits must not keep the loop spinning
+    assert used - before < 0.3  # that it waits must not keep the loop spinning
     assert typical_seconds(lambda: get(port)) < 0.3
 
 
@@ -341,7 +392,7 @@ def test_unload_leaves_nothing(kernel: Kernel, gui: Cell) -> None:
 
 
 @both_toolkits
-def test_servers_of_another_thread(kernel: Kernel, gui: Cell) -> None:
+def test_servers_of_another_thread(kernel: Kernel, gui: Cell, toolkit: str) -> None:
     """Such as a subshell's; the main thread stays in the GUI's loop."""
     code = """
     def work():
@@ -362,8 +413,9 @@ def test_servers_of_another_thread(kernel: Kernel, gui: Cell) -> None:
     assert typical_seconds(lambda: get(port)) < 0.3
     kernel.run("later(served.set, 0.05)")
     wait_until(lambda: is_free(port))
-    kernel.run("threading.Timer(0.1, closing.set).start()")
+    kernel.run(TICKS[toolkit] + "\n        threading.Timer(0.1, closing.set).start()")
     before, begun = cpu_seconds(kernel), time.monotonic()
     wait_until(lambda: time.monotonic() > begun + 0.5)
     assert cpu_seconds(kernel) - before < 0.3  # closed, and still watched
     wait_until(lambda: kernel.value("closed.is_set() and traces() == before"))
+    kernel.run({"qt": "ticker.stop()", "tk": "root.destroy()"}[toolkit])

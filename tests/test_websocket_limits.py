@@ -234,7 +234,7 @@ def test_too_many_that_wait_are_a_503() -> None:
     configure(pending=1)
     serving = Serving(Room())
     with Peer(serving.port) as first:
-        wait_until(lambda: running_runtime().bridge.to_main)  # type: ignore[union-attr]
+        wait_until(lambda: running_runtime().inbox)  # type: ignore[union-attr]
         with serving.connect() as second:
             assert in_thread(lambda: second.ask(headers=UPGRADE)).status == 503
         assert during(first.read_head).status == 101
@@ -245,7 +245,7 @@ def test_too_many_that_wait_are_a_503() -> None:
 def test_one_who_leaves_before_on_ws_open_has_begun(who: str) -> None:
     room = Room()
     serving, other = Serving(room), Serving({})
-    sockets, inbox = running_runtime().sockets, running_runtime().bridge.to_main  # type: ignore[union-attr]
+    sockets, inbox = running_runtime().sockets, running_runtime().inbox  # type: ignore[union-attr]
     if who == "server":
         later(serving.server.stop)  # runs first, when on_ws_open is queued
     with Peer(serving.port) as peer:
@@ -626,7 +626,7 @@ def test_a_flood_waits_for_the_callbacks(compresses: bool, pong_timeout: float) 
 
     work = begin(Serving({"on_ws_open": opened}), client, b"", UPGRADE + DEFLATE)
     serve_until(lambda: sockets)
-    inbox = running_runtime().bridge.to_main  # type: ignore[union-attr]
+    inbox = running_runtime().inbox  # type: ignore[union-attr]
     wait_until(lambda: stalled or work.is_over)
     assert len(inbox) <= 24  # about 1 MiB
     work.finish()
@@ -649,7 +649,7 @@ def test_a_flood_of_small_messages_waits_for_the_callbacks() -> None:
     serve_until(lambda: sockets)
     wait_until(lambda: stalled)
     # A message counts 128 bytes more than it has; the packet that reaches the limit comes whole.
-    assert len(running_runtime().bridge.to_main) < 8192 + 4096  # type: ignore[union-attr]
+    assert len(running_runtime().inbox) < 8192 + 4096  # type: ignore[union-attr]
     work.finish()
     serve_until(lambda: len(heard) == 100_000)
 
@@ -672,7 +672,7 @@ def test_what_one_read_inflates_to_waits_for_the_callbacks() -> None:
     serving = Serving({"on_ws_open": opened})
     work = begin(serving, client, behind, UPGRADE + DEFLATE)
     serve_until(lambda: sockets)
-    inbox = running_runtime().bridge.to_main  # type: ignore[union-attr]
+    inbox = running_runtime().inbox  # type: ignore[union-attr]
     wait_until(lambda: len(inbox))
     in_thread(lambda: _first_reply(serving.port, "GET", []))  # the read is over
     assert len(inbox) < 8

@@ -63,11 +63,14 @@ class ReplHost(OwnLoopHost):
         self._drain: Callable[[], object] = bool
         self._slot = _find_slot()
         self._before: int | None = None
+        self._stranger: int | None = None
         self._address: int | None = None
 
     def is_like(self, other: Host) -> bool:
-        """Whether the other one is such a host, too, and nobody has taken the slot from this."""
-        return isinstance(other, ReplHost) and self._holds_slot
+        """Whether the other one is such a host, too, and would not find another slot."""
+        if not isinstance(other, ReplHost) or self._slot is None:
+            return False
+        return self._holds_slot if self._stranger is None else self._slot.value == self._stranger
 
     def attach(self, fd: int, drain: Callable[[], None]) -> None:
         """Watch `fd` from every prompt."""
@@ -77,6 +80,7 @@ class ReplHost(OwnLoopHost):
             return
         before = self._slot.value
         if before is not None and not _is_tks(before):
+            self._stranger = before
             warnings.warn(
                 f"{_library_of(before)} holds PyOS_InputHook, so nothing is answered while the "
                 "prompt waits; service() answers",
@@ -100,6 +104,13 @@ class ReplHost(OwnLoopHost):
         self._put(self._before)
         self._fd = -1
         _attached.discard(self)
+
+    def advance(self) -> bool:
+        """Run what is ready on our loop, also what handlers that have answered left behind."""
+        if self.loop is None or self.loop.is_running():
+            return False
+        self.loop.turn()
+        return self.loop.due_in() == 0.0
 
     @property
     def _holds_slot(self) -> bool:

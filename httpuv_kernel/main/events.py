@@ -200,7 +200,7 @@ class EventFeed:
     Every event has an id, a number that grows, also from one feed to its successor after a restart.
     A page that reconnects sends the last one it saw, and gets what the history has after that.
 
-    `len(feed)` is the number of open pages; one that has left counts until the main thread is idle.
+    `len(feed)` is the number of open pages. One that has left may count until the next heartbeat.
     """
 
     def __init__(self, *, replay: int = 0, backlog: int = 100, retry: int | None = None) -> None:

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from .. import messages
+from ..bridge import Questions
 from ..fields import Headers, response_head
 from ..hosts import Output
 from ..messages import RequestBody, RequestHead
@@ -45,6 +46,7 @@ class AppServer(Protocol):
     app: App
     output: Output
     queue: CallbackQueue
+    network: Questions
 
     def stopped(self) -> None:
         """It runs no more."""
@@ -187,7 +189,7 @@ class Answer:
         if type(result) is dict or is_response(result):
             self._respond(result)
         elif result is None and self._closing:
-            self._exchanges.loop.bridge.send((messages.CONTINUE, self.id))
+            self.server.network.send((messages.CONTINUE, self.id))
         elif inspect.isawaitable(result) and (
             asyncio.isfuture(result) or not hasattr(result, "add_done_callback")
         ):
@@ -300,7 +302,7 @@ class Answer:
 
     def send(self, message: messages.Message) -> None:
         """Send what is not the end of the answer."""
-        self._exchanges.loop.bridge.send(message)
+        self.server.network.send(message)
 
     @property
     def is_live(self) -> bool:
@@ -308,7 +310,7 @@ class Answer:
         return self._exchanges.is_live(self.id)
 
     def _send(self, message: messages.Message) -> None:
-        self._exchanges.loop.bridge.send(message)
+        self.server.network.send(message)
         self.finish()
 
     def fail(self, error: BaseException) -> None:

@@ -20,7 +20,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
-from ..bridge import Bridge
+from ..bridge import Channel, Questions
 from ..errors import HandlerInterrupted, MainThreadError
 from ..hosts import Host, Output
 from ..messages import ALARM
@@ -47,18 +47,17 @@ _ENTRY = "entry"  # the kind of the messages by which any thread of this side qu
 class MainLoop:
     """Runs callbacks on the main thread. `push`, `later` and `stop_service` in any thread."""
 
-    def __init__(self, host: Host, bridge: Bridge) -> None:
+    def __init__(self, host: Host, inbox: Channel) -> None:
         self.host = host
-        self.bridge = bridge
+        self.networks: list[Questions] = []
+        """The network sides that run; the first wakes us when it is time, else a timer does."""
         self.queue = CallbackQueue()
         """What is run from: the main queue, or that of the innermost private loop."""
         self._main_queue = self.queue
         self.handlers: dict[str, Callable[..., None]] = {_ENTRY: self._on_entry}
         """By the kind of message: called with its time and its items, when it is taken off the
         bridge; queues what is to be run, and runs no user code."""
-        self.alarm_by_bridge = False
-        """Whether the network side is there to wake us; else a timer thread does."""
-        self._inbox = bridge.to_main
+        self._inbox = inbox
         self._guard = InterruptGuard(call_user.__code__, self._nudge_both)
         self._guard.obeys_ignore = not host.interactive
         self._alarm_at = math.inf
@@ -121,16 +120,17 @@ class MainLoop:
         if when >= self._alarm_at > monotonic():
             return
         self._alarm_at = when
-        if self.alarm_by_bridge:
-            self.bridge.send((ALARM, when))
+        if self.networks:
+            self.networks[0].send((ALARM, when))
         else:
             timer = threading.Timer(max(0.0, when - monotonic()), self._inbox.nudge)
             timer.daemon = True
             timer.start()
 
     def _nudge_both(self) -> None:
-        self.bridge.to_main.nudge()
-        self.bridge.to_network.nudge()
+        self._inbox.nudge()
+        for network in self.networks:
+            network.nudge()
 
     # -- running, on the main thread -------------------------------------------------------------
 

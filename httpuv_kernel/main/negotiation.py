@@ -13,10 +13,10 @@ __all__ = ["negotiate"]
 def negotiate(accept: str | None, available: Sequence[str]) -> str | None:
     """The media type to send, of those `available`, the server's favourite first.
 
-    The range that names a type most closely gives its weight; the highest weight wins, of equal
-    ones the server's order decides. A weight of 0 forbids. A range with parameters counts for the
-    bare type unless another range names that. Without Accept, or with one in which nothing can be
-    understood, the favourite is sent.
+    The range that names a type most closely gives its weight, and the highest weight wins. Of equal
+    ones a type that only "*/*" covers comes last, else the server's order decides. A weight of 0
+    forbids. A range with parameters counts for the bare type unless another range names that.
+    Without Accept, or with one in which nothing can be understood, the favourite is sent.
 
     Args:
         accept: the value of Accept, repeated fields joined by commas; None when there is none.
@@ -30,7 +30,7 @@ def negotiate(accept: str | None, available: Sequence[str]) -> str | None:
         return available[0] if available else None
     # max() takes the first of equal ones.
     best = max(available, key=lambda kind: _weight(ranges, kind), default=None)
-    return best if best is not None and _weight(ranges, best) > 0 else None
+    return best if best is not None and _weight(ranges, best)[0] > 0 else None
 
 
 def _ranges(accept: str) -> dict[str, float]:
@@ -63,8 +63,9 @@ def _quality(text: str) -> float:
     return weight if 0 <= weight <= 1 else -1.0
 
 
-def _weight(ranges: dict[str, float], kind: str) -> float:
-    for each in (kind, kind + ";", kind.partition("/")[0] + "/*", "*/*"):
+def _weight(ranges: dict[str, float], kind: str) -> tuple[float, bool]:
+    """The weight of a type, and whether a range names it or its group."""
+    for each in (kind, kind + ";", kind.partition("/")[0] + "/*"):
         if each in ranges:
-            return ranges[each]
-    return 0.0
+            return ranges[each], True
+    return ranges.get("*/*", 0.0), False

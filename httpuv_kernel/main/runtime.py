@@ -1,8 +1,7 @@
 """Where the two sides meet: bridge, network thread, main loop, and the servers that run.
 
-One `Runtime` for the process, made when it is first needed. The network thread is started by the
-first server and stopped with the last. This is the only module of the main side that imports the
-other side.
+One `Runtime` for the process, made when it is first needed. A network side is started by the first
+server and stopped with the last.
 
 Main side.
 """
@@ -17,31 +16,29 @@ import sys
 import threading
 
 from .. import messages
-from ..bridge import Bridge
+from ..bridge import Channel
 from ..config import HTTPUV
 from ..errors import NetworkError
 from ..hosts import Host, find_host
-from ..network.loop import NetworkThread
 from .exchange import AppServer, Exchanges
 from .loop import MainLoop
+from .networks import Network, ThreadNetwork
 from .websocket import Sockets
 
 __all__ = ["Runtime", "close_runtime", "get_runtime", "running_runtime", "runtime_here"]
-
-_JOIN_TIMEOUT = 2.0  # a thread that is held up longer is left behind; it is a daemon
 
 
 class Runtime:
     """The two sides of this process. Any thread, if nothing else is said."""
 
     def __init__(self, host: Host) -> None:
-        self.bridge = Bridge(check_plain=HTTPUV.instance().check_bridge)
+        self.inbox = Channel()
         self.servers: dict[int, AppServer] = {}
-        self.loop = MainLoop(host, self.bridge)
+        self.loop = MainLoop(host, self.inbox)
         self.exchanges = Exchanges(self.loop, self.servers)
         self.sockets = Sockets(self.loop, self.servers)
         self.loop.handlers[messages.STOPPED] = self._on_stopped
-        self._network: NetworkThread | None = None
+        self._network: Network | None = None
         self._lock = threading.RLock()  # guards _network and its starting and stopping
         self._switch_interval: float | None = None
         self._server_ids = itertools.count(1)
@@ -57,15 +54,15 @@ class Runtime:
         """
         number = next(self._server_ids)
         with self._lock:
-            self._start_network()
-            # Before the first request can come.
+            network = self._start_network()
             server.queue = self.loop.queue_here
-            self.servers[number] = server
+            server.network = network.bridge
+            self.servers[number] = server  # before the first request can come
             try:
-                port: int = self.bridge.ask(messages.LISTEN, number, place, tuple(settings))
+                port: int = server.network.ask(messages.LISTEN, number, place, tuple(settings))
             except BaseException:
                 del self.servers[number]
-                self.bridge.send((messages.STOP, 0, number))  # it may listen, though late
+                server.network.send((messages.STOP, 0, number))  # it may listen, though late
                 self._stop_network_if_unused()
                 raise
         return number, port
@@ -77,7 +74,7 @@ class Runtime:
             if server is None:
                 return
             try:
-                self.bridge.ask(messages.STOP, number)
+                server.network.ask(messages.STOP, number)
             finally:
                 self._stop_network_if_unused()
                 server.stopped()
@@ -85,30 +82,27 @@ class Runtime:
     def _on_stopped(self, when: float, number: int) -> None:
         self.loop.queue.push(when, self.remove_server, number)
 
-    def _start_network(self) -> None:
+    def _start_network(self) -> Network:
         if self._network is not None and self._network.is_alive:
-            return
-        network = NetworkThread(self.bridge)
-        network.start()
-        self._network = network
-        self.loop.alarm_by_bridge = True
+            return self._network
+        self._network = network = ThreadNetwork(self.inbox)
+        self.loop.networks[:] = [network.bridge]
         interval = HTTPUV.instance().switch_interval
         if interval > 0:
             self._switch_interval = sys.getswitchinterval()
             sys.setswitchinterval(interval)
+        return network
 
     def _stop_network_if_unused(self) -> None:
         if self.servers or self._network is None:
             return
         network, self._network = self._network, None
-        self.loop.alarm_by_bridge = False
+        self.loop.networks.clear()
         if self._switch_interval is not None:
             sys.setswitchinterval(self._switch_interval)
             self._switch_interval = None
-        if network.is_alive:
-            self.bridge.ask(messages.QUIT, timeout=_JOIN_TIMEOUT)
-            network.join(_JOIN_TIMEOUT)
-        self.bridge.to_main.nudge()  # what still waits is timed from here on
+        network.stop()
+        self.inbox.nudge()  # what still waits is timed from here on
 
     def close(self) -> None:
         """Stop every server and let go of the host."""
@@ -116,13 +110,13 @@ class Runtime:
             self.remove_server(number)
         self.exchanges.abandon_all()
         self.loop.close()
-        self.bridge.close()
+        self.inbox.wake.close()
 
     def forget_in_child(self) -> None:
         """In a forked child: the parent's sockets must not be held open, nor its loop touched."""
         if self._network is not None:
-            self._network.close_descriptors()
-        self.bridge.close()
+            self._network.forget_in_child()
+        self.inbox.wake.close()
         self.servers.clear()
 
 

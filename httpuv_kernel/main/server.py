@@ -13,6 +13,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .. import messages
+from ..bridge import Questions
 from ..browser_url import Candidate, environment_origins
 from ..config import HTTPUV
 from ..display import Displays, ServerView, server_html, server_text
@@ -81,6 +82,8 @@ class Server:
         """By which a page of the notebook knows it again; no secret."""
         self.queue = CallbackQueue()
         """Where its callbacks wait; the one of the loop that it is started in."""
+        self.network: Questions
+        """The network side that listens for it, once it is started."""
         self._access_log = options.access_log
         self._control = secrets.token_urlsafe(24)
         self._displays = Displays()
@@ -135,10 +138,9 @@ class Server:
         return app.call is not None, app.on_headers is not None, app.on_ws_open is not None
 
     def _update(self) -> None:
-        runtime = running_runtime()
-        if runtime is not None and self.is_running:
+        if self.is_running:
             table = self._table().to_plain()
-            runtime.bridge.ask(messages.SET_APP, self._id, self._handlers(), table)
+            self.network.ask(messages.SET_APP, self._id, self._handlers(), table)
 
     def replace_app(self, app: object) -> None:
         """Serve another app at the same port; connections stay.
@@ -161,17 +163,15 @@ class Server:
 
     def status(self) -> messages.ServerStatus:
         """How many requests came so far, and what is open now; all 0 once it is stopped."""
-        runtime = running_runtime()
-        if runtime is None or not self.is_running:
+        if not self.is_running:
             return messages.ServerStatus(0, 0, 0, 0)
-        return messages.ServerStatus(*runtime.bridge.ask(messages.ASK_STATUS, self._id))
+        return messages.ServerStatus(*self.network.ask(messages.ASK_STATUS, self._id))
 
     def log(self, count: int = 20) -> list[LogEntry]:
         """Its last responses, the oldest first; empty once it is stopped."""
-        runtime = running_runtime()
-        if runtime is None or not self.is_running:
+        if not self.is_running:
             return []
-        entries = runtime.bridge.ask(messages.ASK_JOURNAL, self._id, count)
+        entries = self.network.ask(messages.ASK_JOURNAL, self._id, count)
         return [LogEntry.from_plain(entry) for entry in entries]
 
     @property
@@ -259,11 +259,10 @@ class Server:
 
     def _new_key(self) -> str:
         """What lets the page that shows it claim it, once."""
-        runtime = running_runtime()
-        if runtime is None or not self.is_running:
+        if not self.is_running:
             return ""
         key = secrets.token_urlsafe(18)
-        runtime.bridge.send((messages.ADD_KEY, self._id, key))
+        self.network.send((messages.ADD_KEY, self._id, key))
         return key
 
     def _bundle(self, embed: int | None = None) -> dict[str, str]:

@@ -46,7 +46,7 @@ class WebSocket:
         close_reason: its reason.
     """
 
-    def __init__(self, sockets: Sockets, handle: int, server: AppServer, request: Request) -> None:
+    def __init__(self, handle: int, server: AppServer, request: Request) -> None:
         self.handle = handle
         self.request = request
         self.message_callbacks: list[Callable[[bool, Any], object]] = []
@@ -60,7 +60,7 @@ class WebSocket:
         self.subprotocol = next((p for p in self.offered_subprotocols if p in known), None)
         self.close_code: int | None = None
         self.close_reason = ""
-        self._sockets = sockets
+        self._network = server.network
         self._accepted = False
         self._closing = False
         self._in_flight = 0
@@ -92,7 +92,7 @@ class WebSocket:
             self.accept()
             with self._lock:
                 self._in_flight += len(data)
-            self._sockets.send((messages.WS_SEND, self.handle, data, binary))
+            self._network.send((messages.WS_SEND, self.handle, data, binary))
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Begin to close; `on_close` runs when it is done.
@@ -110,7 +110,7 @@ class WebSocket:
         if self.is_open:
             self.accept()
             self._closing = True
-            self._sockets.send((messages.WS_CLOSE, self.handle, int(code), reason))
+            self._network.send((messages.WS_CLOSE, self.handle, int(code), reason))
 
     @property
     def is_open(self) -> bool:
@@ -133,7 +133,7 @@ class WebSocket:
                 return
             self._flushes += 1
             self._drains.append((self._flushes, loop, taken))
-            self._sockets.send((messages.WS_FLUSH, self.handle, self._flushes))
+            self._network.send((messages.WS_FLUSH, self.handle, self._flushes))
         await taken
 
     def accept(self) -> None:
@@ -146,7 +146,7 @@ class WebSocket:
                 self.subprotocol = None  # so that it can be closed
                 raise ValueError(f"the client does not offer the subprotocol {chosen!r}")
             self._accepted = True
-            self._sockets.send((messages.WS_ACCEPT, self.handle, chosen))
+            self._network.send((messages.WS_ACCEPT, self.handle, chosen))
 
     def taken(self, count: int, flushed: int | None = None) -> None:
         """The connection took so many bytes, and all before this flush; None: no more is coming.
@@ -192,9 +192,9 @@ def broadcast(sockets: Iterable[WebSocket], message: str | bytes) -> None:
         socket.accept()
         with socket._lock:
             socket._in_flight += len(data)
-    if targets:
-        handles = tuple(socket.handle for socket in targets)
-        targets[0]._sockets.send((messages.WS_BROADCAST, handles, data, binary))
+    for network in {socket._network for socket in targets}:
+        handles = tuple(socket.handle for socket in targets if socket._network is network)
+        network.send((messages.WS_BROADCAST, handles, data, binary))
 
 
 class _Dispatch:
@@ -252,7 +252,7 @@ class _Dispatch:
 
     def _report(self) -> None:
         if self._handled >= _HANDLED_BYTES:
-            self._sockets.send((messages.WS_HANDLED, self.socket.handle, self._handled))
+            self.server.network.send((messages.WS_HANDLED, self.socket.handle, self._handled))
             self._handled = 0
 
     def closed(self) -> None:
@@ -316,7 +316,7 @@ class _Dispatch:
 
 
 class Sockets:
-    """Every socket of this side, by its handle. Main thread, but for `send`."""
+    """Every socket of this side, by its handle. Main thread."""
 
     def __init__(self, loop: MainLoop, servers: dict[int, AppServer]) -> None:
         self.loop = loop
@@ -331,10 +331,6 @@ class Sockets:
             }
         )
 
-    def send(self, message: messages.Message) -> None:
-        """To the network side."""
-        self.loop.bridge.send(message)
-
     def close_all(self, server: AppServer, code: int, reason: str) -> None:
         """Begin to close every socket of a server. Any thread."""
         for dispatch in list(self._open.values()):
@@ -345,7 +341,7 @@ class Sockets:
         if server not in self._servers:
             return
         owner = self._servers[server]
-        socket = WebSocket(self, handle, owner, Request(head, b""))
+        socket = WebSocket(handle, owner, Request(head, b""))
         self._open[handle] = dispatch = _Dispatch(self, socket, owner)
         dispatch.entry = owner.queue.push(when, dispatch.run, dispatch.open)
 

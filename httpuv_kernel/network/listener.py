@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..bridge import Bridge
+from ..bridge import NetworkEnd
 from ..messages import STOPPED, Address, Handlers, Limits, Place, ServerStatus, Settings
 from ..static_paths import StaticTable
 from .binding import Binding, bind
@@ -68,7 +68,7 @@ class Listener:
         number: int,
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
-        bridge: Bridge,
+        bridge: NetworkEnd,
         exchanges: dict[int, Any],
     ) -> None:
         self.id = number

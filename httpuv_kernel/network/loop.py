@@ -20,7 +20,7 @@ from typing import Any
 from tornado.ioloop import IOLoop
 
 from .. import messages
-from ..bridge import Bridge
+from ..bridge import NetworkEnd
 from ..fields import ResponseHead
 from .files import open_file
 from .http1 import Connection
@@ -50,7 +50,7 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 class NetworkThread:
     """The thread, started and stopped as a whole."""
 
-    def __init__(self, bridge: Bridge, heartbeat: float = _HEARTBEAT) -> None:
+    def __init__(self, bridge: NetworkEnd, heartbeat: float = _HEARTBEAT) -> None:
         self._side = NetworkSide(bridge, heartbeat)
         self._thread = threading.Thread(target=self._run, name="httpuv-io", daemon=True)
         self._started: Future[None] = Future()
@@ -95,7 +95,7 @@ class NetworkThread:
 class NetworkSide:
     """Carries out the main side's messages. Network thread only."""
 
-    def __init__(self, bridge: Bridge, heartbeat: float) -> None:
+    def __init__(self, bridge: NetworkEnd, heartbeat: float) -> None:
         self._bridge = bridge
         self._heartbeat = heartbeat
         self._listeners: dict[int, Listener] = {}
@@ -131,12 +131,12 @@ class NetworkSide:
         """Watch the bridge from this loop."""
         self._ioloop = ioloop
         self._loop = loop
-        loop.add_reader(self._bridge.to_network.wake.fileno(), self._drain)
+        self._bridge.watch(loop, self._handle)
         loop.call_later(self._heartbeat, self._beat)
 
     def detach(self) -> None:
         """Watch it no longer."""
-        self._loop.remove_reader(self._bridge.to_network.wake.fileno())
+        self._bridge.unwatch(self._loop)
 
     def close_descriptors(self) -> None:
         """In a forked child: let go of every socket."""
@@ -145,14 +145,11 @@ class NetworkSide:
 
     # -- messages ------------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        channel = self._bridge.to_network
-        channel.wake.clear()
-        for message in channel.take():
-            try:
-                self._handlers[message[0]](*message[1:])
-            except Exception:
-                log.exception("the network side failed on a message %r", message[0])
+    def _handle(self, message: messages.Message) -> None:
+        try:
+            self._handlers[message[0]](*message[1:])
+        except Exception:
+            log.exception("the network side failed on a message %r", message[0])
 
     def _to(self, kind: type, method: Callable[..., None]) -> Callable[..., None]:
         """A handler that calls this method of what an id names, if that is still there."""
@@ -186,7 +183,7 @@ class NetworkSide:
         broadcast([each for each in targets if isinstance(each, WebSocketConnection)], data, binary)
 
     def _alarm(self, when: float) -> None:
-        self._loop.call_later(max(0.0, when - monotonic()), self._bridge.to_main.nudge)
+        self._loop.call_later(max(0.0, when - monotonic()), self._bridge.wake_main)
 
     def _listen(
         self, call: int, server: int, place: messages.Place, settings: tuple[Any, ...]
@@ -274,6 +271,4 @@ class NetworkSide:
             listener.expire(now)
             if listener.is_over:
                 del self._listeners[number]
-        self._drain()
-        if self._bridge.to_main:
-            self._bridge.to_main.nudge()
+        self._bridge.mend()

@@ -125,6 +125,9 @@ def main(wstest: str, reports: str = "") -> int:
     """0 when all cases that ran have passed."""
     directory = Path(reports or Path(__file__).with_name("reports")).resolve()
     chosen = os.environ.get("CASES", "").replace(",", " ").split()
+    strange = [case for case in chosen if case.partition(".")[0] not in map(str, _SECTIONS)]
+    if strange:  # with no case to run, the client waits for ever
+        sys.exit(f"no such section: {' '.join(strange)}; there are {[*_SECTIONS]}")
     outcomes = run_cases(wstest, directory, chosen or [f"{section}.*" for section in _SECTIONS])
     print("\n".join(table(outcomes)))
     print(f"{len(outcomes)} cases; {directory / 'index.html'}")
