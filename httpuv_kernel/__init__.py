@@ -31,7 +31,7 @@ from .main.run import (
     service_async,
     with_private_loop,
 )
-from .main.server import Server, list_servers, stop_all_servers, stop_server
+from .main.server import LogEntry, Server, list_servers, stop_all_servers, stop_server
 from .main.static_server import run_static_server
 from .main.web_server import (
     WebServer,
@@ -58,6 +58,7 @@ from .uri import (
 __all__ = [
     "EventFeed",
     "HTTPUV",
+    "LogEntry",
     "PipeServer",
     "Request",
     "Response",

@@ -36,10 +36,16 @@ __all__ = ["Bridge", "Channel", "NetworkEnd", "Questions", "WakeFd"]
 class WakeFd:
     """A descriptor that is readable from `set` to `clear`; both never block, in any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, fd: int = -1) -> None:
+        """`fd`: what `share` gave in another process; such a one can only be set."""
         self._reader: socket.socket | None = None
         self._writer: socket.socket | None = None
-        if sys.platform == "linux":
+        if sys.platform == "linux" and fd != -1:
+            self._fd = fd
+        elif fd != -1:
+            self._writer = socket.socket(fileno=fd)
+            self._fd = fd
+        elif sys.platform == "linux":
             self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:
             self._reader, self._writer = socket.socketpair()
@@ -50,6 +56,10 @@ class WakeFd:
     def fileno(self) -> int:
         """The descriptor to watch for reading; -1 once closed."""
         return self._fd
+
+    def share(self) -> int:
+        """The descriptor by which a child process that inherits it can set it."""
+        return self._fd if self._writer is None else self._writer.fileno()
 
     def set(self) -> None:
         """Make it readable."""
@@ -96,8 +106,8 @@ class Channel:
         self._queue: deque[Any] = deque()
         self._armed = False
         self._look = False
-        self.pumps: list[Callable[[], None]] = []
-        """Called before the queue is taken: they put what came from other processes."""
+        self.pumps: list[Callable[[], list[Any]]] = []
+        """Called when the queue is taken: what came from other processes."""
         self.wake = WakeFd()
 
     def put(self, item: object) -> None:
@@ -109,12 +119,20 @@ class Channel:
             self._armed = True
             self.wake.set()
 
+    def put_quietly(self, item: object) -> bool:
+        """Queue an item; True when the caller is to set `wake`, soon."""
+        self._queue.append(item)
+        if self._armed:
+            return False
+        self._armed = True
+        return True
+
     def take(self) -> Iterator[Any]:
         """What is queued, until the queue is empty. The reader's thread only."""
         self._armed = self._look = False
-        for pump in self.pumps:
-            pump()
         queue = self._queue
+        for pump in self.pumps:
+            queue.extend(pump())
         while queue:
             yield queue.popleft()
 
@@ -235,6 +253,7 @@ class Bridge(Questions):
         self.to_network = Channel()
         self._check_plain = check_plain
         self._handle: Callable[[Message], None] | None = None
+        self._call_soon: Callable[[Callable[[], None]], object] = lambda function: function()
 
     # -- main side -----------------------------------------------------------------------------
 
@@ -258,7 +277,10 @@ class Bridge(Questions):
         """Hand a message to the main side, with the time, by which callbacks are ordered."""
         if self._check_plain:
             message = marshal.loads(marshal.dumps(message))
-        self.to_main.put((monotonic(), message))
+        # Written at once, the descriptor would wake the main thread in the middle of this one's
+        # work, and it would find a message or two where it could have had them all.
+        if self.to_main.put_quietly((monotonic(), message)):
+            self._call_soon(self.to_main.wake.set)
 
     def reply(self, call: int, value: Any = None) -> None:
         """Answer a question of the main side."""
@@ -271,6 +293,7 @@ class Bridge(Questions):
     def watch(self, loop: asyncio.AbstractEventLoop, handle: Callable[[Message], None]) -> None:
         """Call `handle` from this loop with what the main side sends."""
         self._handle = handle
+        self._call_soon = loop.call_soon
         loop.add_reader(self.to_network.wake.fileno(), self._drain)
 
     def unwatch(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from traitlets import Bool, CaselessStrEnum, CInt, Float, List, Unicode, observe
+from traitlets import Bool, CaselessStrEnum, CInt, Enum, Float, List, Unicode, observe
 from traitlets.config import SingletonConfigurable
 
 from .messages import Limits
@@ -97,6 +97,16 @@ class HTTPUV(SingletonConfigurable):
         help="Names under which a server on a loopback address may be asked for, beside "
         "localhost and IP addresses; '.example.org' allows all below it. Protects against"
         " DNS rebinding.",
+    ).tag(config=True)
+    isolation = Enum(
+        ["thread", "process"],
+        default_value="thread",
+        help="Where the network side of servers runs: in a thread of the kernel, or in a process "
+        "of its own, which a cell of pure Python, or one that holds the GIL in C, cannot hold up.",
+    ).tag(config=True)
+    restart_network = Bool(
+        True,
+        help="Start a network process that was killed again, with its servers.",
     ).tag(config=True)
     switch_interval = Float(
         0.0005,

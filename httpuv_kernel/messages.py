@@ -17,6 +17,13 @@ To the main side::
     (WS_CLOSED, socket, code, reason)         it is closed; the last of this socket
     (WS_SENT, socket, count, flushed)         so many bytes were taken; all before that flush
     (STOPPED, server)                         a page of the notebook has closed it
+    (NETWORK_GONE, network)                   a network process has ended unasked
+
+From a network process only, where replies cannot be given directly::
+
+    (REPLY, call, value)
+    (REPLY_ERROR, call, number, text)
+    (LOG, logger, level, text)                what it logs
 
 To the network side::
 
@@ -41,6 +48,7 @@ To the network side::
     (ASK_JOURNAL, call, server, count)        the reply is a list of JournalEntry
     (ADD_KEY, server, key)                    a page of the notebook may claim the server with it
     (QUIT, call)
+    (CREDIT,)                                 to a process: it may send the next batch
 
 A request's `head` is `(method, target, version, fields, peer, local)`: method and version as str,
 target as the bytes of path and query, fields a list of `(lower-case name, value)` byte pairs, peer
@@ -68,6 +76,10 @@ WS_SENT: Final = "ws_sent"
 WS_MESSAGE_COST: Final = 128  # beside its bytes, what a message counts for in back-pressure
 
 STOPPED: Final = "stopped"
+NETWORK_GONE: Final = "network_gone"
+REPLY: Final = "reply"
+REPLY_ERROR: Final = "reply_error"
+LOG: Final = "log"
 
 RESPOND: Final = "respond"
 SEND_FILE: Final = "send_file"
@@ -92,6 +104,7 @@ ASK_STATUS: Final = "ask_status"
 ASK_JOURNAL: Final = "ask_journal"
 ADD_KEY: Final = "add_key"
 QUIT: Final = "quit"
+CREDIT: Final = "credit"
 
 # The items after the kind differ by kind; each handler names and types its own.
 Message: TypeAlias = tuple[Any, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from httpuv_kernel.network.loop import NetworkThread
 
 # Every message between the two sides is marshalled and back.
 HTTPUV.instance().check_bridge = True
+HTTPUV.instance().isolation = os.environ.get("HTTPUV_TEST_ISOLATION", "thread")
 
 _TRAITS = HTTPUV.class_own_traits(config=True)
 

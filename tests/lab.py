@@ -173,9 +173,11 @@ class Page:
         self.back()
         self.command("docmanager:save-all")  # otherwise it asks
         self.command("application:close-all")
-        self.browser.run(
-            "const sessions = jupyterapp.serviceManager.sessions; return sessions.shutdownAll()"
-        )
+        self.end_kernels()
+
+    def end_kernels(self) -> None:
+        """End every kernel, as in the list of what runs."""
+        self.browser.run("return window.jupyterapp.serviceManager.sessions.shutdownAll()")
 
     def reopen(self) -> None:
         """Load the notebook's page again."""
@@ -230,7 +232,7 @@ class Page:
 
     def wait_panel(self, state: str = "on") -> str:
         """Wait until the panel's page knows the server's state; the panel's text."""
-        self.browser.wait_for(f"document.querySelector('.httpuv[data-state={state}]')", 30)
+        self.browser.wait_for(f"document.querySelector('.httpuv[data-state={state}]')", 12)
         return self.browser.text(".httpuv")
 
     def wait_stopped(self) -> str:

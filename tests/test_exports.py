@@ -46,6 +46,7 @@ FUNCTIONS = [
 CLASSES = [
     "EventFeed",
     "HTTPUV",
+    "LogEntry",
     "PipeServer",
     "Request",
     "Response",

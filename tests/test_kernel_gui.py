@@ -306,6 +306,32 @@ def test_an_interrupt_ends_a_callback(kernel: Kernel, gui: Cell) -> None:
     wait_until(lambda: kernel.ignores_sigint)
 
 
+@both_toolkits
+def test_a_traceback_that_another_thread_frees(kernel: Kernel, gui: Cell) -> None:
+    code = """
+    import gc
+    def app(request):
+        try:
+            raise LookupError
+        except LookupError as error:
+            error.cycle = error
+        return {}
+    """
+    port = kernel.serve(code).port
+    kernel.run("gc.collect(); gc.disable()")
+    for _ in range(3):
+        assert get(port).status == 200
+        kernel.run("1")
+    code = """
+    worker = threading.Thread(target=gc.collect)
+    worker.start()
+    worker.join()
+    gc.enable()
+    """
+    kernel.run(code)
+    assert get(port).status == 200
+
+
 # -- loops that a cell runs ------------------------------------------------------------------------
 
 NESTED = {

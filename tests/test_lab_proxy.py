@@ -87,10 +87,6 @@ def make_site(folder: Path) -> None:
     (folder / "report" / "part" / "index.html").write_text("<a href=../>up</a>")
 
 
-def is_below(page: Page, url: str, path: str) -> bool:
-    """Whether a URL is of this path below the panel's link."""
-    return url == page.link + path
-
 
 # -- the panel and its link -----------------------------------------------------------------------
 
@@ -130,3 +126,55 @@ def test_a_server_with_a_token_is_reached_by_its_link(page: Page) -> None:
     page.browser.wait_for("document.querySelector('h1')?.innerText === 'through and back'")
     page.browser.open(url.rsplit("/", 2)[0] + "/")
     assert "403" in page.browser.text("body")
+
+
+# -- pages of the network side ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(shared_page: Page) -> Iterator[str]:
+    """The link to a directory that a notebook serves, open in a tab of its own."""
+    shared_page.serve("site", "%load_ext httpuv_kernel", "%httpuv_serve outputs")
+    yield shared_page.follow_link()
+    shared_page.close()
+
+
+def test_listings_lead_down_and_up_again(site: str, browser: Browser) -> None:
+    for folder in ("data/", "data/2024/"):
+        click(browser, "td a", folder.split("/")[-2])
+        browser.wait_for(f"location.href === {site + folder!r} && document.querySelector('td a')")
+    click(browser, "nav a", "outputs")
+    browser.wait_for(f"location.href === {site!r} && document.querySelector('td a')")
+
+
+@pytest.mark.parametrize("folder", ["data", "data/2024", "report", "report/part"])
+def test_a_directory_without_slash_leads_to_itself(
+    site: str, browser: Browser, folder: str
+) -> None:
+    browser.open(site + folder)
+    browser.wait_for(f"location.href === {site + folder + '/'!r}")
+
+
+def test_a_page_loads_its_script_by_a_relative_url(site: str, browser: Browser) -> None:
+    browser.open(site + "report/")
+    browser.wait_for("document.title === 'its script ran'")
+
+
+def test_names_with_spaces_are_reached(site: str, browser: Browser) -> None:
+    browser.open(site + "data/2024/")
+    click(browser, "td a", "note one.txt")
+    browser.wait_for("document.body?.innerText === 'a note'")
+
+
+def test_a_missing_file_is_a_page_that_says_so(site: str, browser: Browser) -> None:
+    browser.open(site + "missing.html")
+    assert browser.text("h1") == "404"
+
+
+def click(browser: Browser, selector: str, text: str) -> None:
+    """Click the link with this text."""
+    script = (
+        "[...document.querySelectorAll(arguments[0])]"
+        ".find(each => each.innerText.trim() === arguments[1]).click()"
+    )
+    browser.run(script, selector, text)

@@ -254,19 +254,33 @@ def test_service_in_a_cell_lets_them_run(terminal: Terminal, code: str) -> None:
     cell.wait()
 
 
+BEGINS = """
+begun = []
+async def app(request):
+    begun.append(1)
+    await asyncio.sleep(0.3)
+    return {"body": "done"}
+"""
+
+
 def test_a_coroutine_begun_in_service_ends_at_the_prompt(terminal: Terminal) -> None:
-    port = terminal.serve("""
-        begun = []
-        async def app(request):
-            begun.append(1)
-            await asyncio.sleep(0.3)
-            return {"body": "done"}
-        """)
+    port = terminal.serve(BEGINS)
     cell = terminal.begin_code("print('be' + 'gun')\nwhile not begun: service(20)")
     terminal.wait_for("begun")
     answer = ask(port)
     cell.wait()
     assert answer.result(10).text == "done"
+
+
+def test_a_coroutine_begun_in_service_ends_while_the_cell_awaits(terminal: Terminal) -> None:
+    port = terminal.serve(BEGINS)
+    terminal.run_code("def wait_for_one():\n    while not begun: service(20)")
+    cell = terminal.begin("wait_for_one(); await asyncio.sleep(1.5)")
+    terminal.wait_line("")
+    assert get(port).text == "done"
+    assert not cell.is_over
+    terminal.type(CTRL_C)
+    cell.wait()
 
 
 AWAITS = """
@@ -381,18 +395,17 @@ def test_stop_and_start_again(terminal: Terminal) -> None:
     assert get(port).text == "quick"
 
 
-def test_nothing_stays_in_ipython_when_the_extension_is_unloaded(terminal: Terminal) -> None:
+def test_nothing_stays_in_ipython(terminal: Terminal) -> None:
+    """When the extension is unloaded, which does this."""
+    let_go = "httpuv_kernel.main.runtime.close_runtime()"
     hooks = "[len(get_ipython().pt_app.app.after_render._handlers), " + (
         "sum(map(len, get_ipython().events.callbacks.values()))]"
     )
-    terminal.run("%load_ext httpuv_kernel")
-    assert terminal.value("httpuv_kernel.list_servers()") == []
-    terminal.run("%unload_ext httpuv_kernel")
+    terminal.run(let_go)
     before = terminal.value(hooks)
-    terminal.run("%load_ext httpuv_kernel")
     assert get(terminal.serve(ASYNC_QUICK)).text == "quick"
     assert terminal.value(hooks) != before
-    terminal.run("%unload_ext httpuv_kernel")
+    terminal.run(let_go)
     assert terminal.value(hooks) == before
     assert get(terminal.serve(QUICK)).text == "quick"
 

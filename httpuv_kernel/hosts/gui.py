@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
@@ -115,15 +116,24 @@ class QtWatcher(Watcher):
 
 
 class TkWatcher(Watcher):
-    """Tcl watches for all interpreters of a thread, so a bare one will do; timers likewise."""
+    """Tcl watches for all interpreters of a thread, so a bare one will do; timers likewise.
+
+    A Tcl interpreter that another thread frees aborts the process. The traceback of a callback
+    refers to the frames below it and so to ipykernel's root window, and Python may collect it in
+    any thread. So interpreters are kept until only this refers to them.
+    """
 
     pulse = 50  # entering takes ipykernel 10 ms: it makes a root window each time
+
+    _bare: ClassVar[Any] = None
+    _roots: ClassVar[list[Any]] = []
 
     def __init__(self, kernel: Any, fd: int, readable: Callable[[], None]) -> None:
         import tkinter
 
         super().__init__(kernel, fd, readable)
-        self._tcl = tkinter.Tcl().tk
+        if TkWatcher._bare is None:
+            TkWatcher._bare = tkinter.Tcl().tk
         self._mask = tkinter.READABLE
 
     @property
@@ -133,12 +143,24 @@ class TkWatcher(Watcher):
 
     def _enable(self, on: bool) -> None:
         if on:
-            self._tcl.createfilehandler(self._fd, self._mask, lambda *_: self._readable())
+            self._bare.createfilehandler(self._fd, self._mask, self._on_file)
         else:
-            self._tcl.deletefilehandler(self._fd)
+            self._bare.deletefilehandler(self._fd)
 
     def _call_later(self, milliseconds: int, function: Callable[[], None]) -> None:
-        self._tcl.createtimerhandler(milliseconds, function)
+        self._bare.createtimerhandler(milliseconds, function)
+
+    def _on_file(self, *_: object) -> None:
+        if self.is_idle:
+            self._keep(self._kernel.app_wrapper.app.tk)
+        self._readable()
+
+    @classmethod
+    def _keep(cls, interpreter: Any) -> None:
+        if not any(interpreter is each for each in cls._roots):
+            # Three: the list, the name, the argument.
+            cls._roots = [each for each in cls._roots if sys.getrefcount(each) > 3]
+            cls._roots.append(interpreter)
 
 
 # By the name of `kernel.eventloop`. Under those that are not here, such as wx, callbacks wait for

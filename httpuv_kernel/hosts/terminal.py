@@ -50,7 +50,6 @@ class TerminalHost(OwnLoopHost):
         self._fd = fd
         self._drain = drain
         self._shell.events.register("pre_execute", self._look)
-        self._shell.events.register("post_execute", self._look)
         self._app.after_render.add_handler(self._rendered)
         if threading.current_thread() is threading.main_thread():
             self._look()
@@ -60,7 +59,6 @@ class TerminalHost(OwnLoopHost):
     def detach(self) -> None:
         """Watch it no longer."""
         self._shell.events.unregister("pre_execute", self._look)
-        self._shell.events.unregister("post_execute", self._look)
         self._app.after_render.remove_handler(self._rendered)
         watching, self._watching = self._watching, {}
         fds = self._fds()
@@ -91,11 +89,10 @@ class TerminalHost(OwnLoopHost):
             self._watch(app.loop)
 
     def _look(self) -> None:
-        """A cell begins or has ended. If it is an async cell, its loop runs as it begins."""
+        """A cell begins. If it is an async cell, its loop runs already."""
         loop = asyncio._get_running_loop()
         if loop is not None and loop not in self._watching:
             self._watch(loop)
-        self._plan()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         for old in [old for old in self._watching if old.is_closed()]:

@@ -105,10 +105,10 @@ class Exchanges:
         """The exchange is over; False when it was already, so that nothing is answered twice."""
         return self._answers.pop(exchange, None) is not None
 
-    def abandon_all(self) -> None:
-        """Nothing is wanted any more."""
-        while self._answers:
-            self._answers.popitem()[1].abandon()
+    def abandon(self, whether: Callable[[int], bool]) -> None:
+        """Nothing is wanted any more of the exchanges of which this is true."""
+        for exchange in list(filter(whether, self._answers)):
+            self._answers.pop(exchange).abandon()
 
     def is_live(self, exchange: int) -> bool:
         """Whether an answer is still wanted."""

@@ -266,6 +266,24 @@ class MainLoop:
         return math.inf if due is None else max(0.0, due - monotonic())
 
     @contextmanager
+    def uninterrupted(self) -> Generator[None, None, None]:
+        """Around what an interrupt must not tear; it is raised afterwards. Any thread.
+
+        Whoever uses this is one of the functions that `InterruptGuard.waits` marks.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        interrupted = False
+        with self._guard:
+            try:
+                yield
+            finally:
+                interrupted = self._guard.pending
+        if interrupted:
+            raise KeyboardInterrupt
+
+    @contextmanager
     def private_queue(self) -> Generator[None, None, None]:
         """Inside it only the callbacks that are queued inside it run."""
         inner = CallbackQueue()

@@ -14,9 +14,9 @@ from ..bridge import Bridge, Channel, Questions
 from ..config import HTTPUV
 from ..network.loop import NetworkThread
 
-__all__ = ["Network", "ThreadNetwork"]
+__all__ = ["JOIN_TIMEOUT", "Network", "ThreadNetwork"]
 
-_JOIN_TIMEOUT = 2.0  # a thread that is held up longer is left behind; it is a daemon
+JOIN_TIMEOUT = 2.0  # a thread that is held up longer is left behind; it is a daemon
 
 
 class Network(ABC):
@@ -60,9 +60,9 @@ class ThreadNetwork(Network):
         """End the thread, and wait for that."""
         try:
             if self._thread.is_alive:
-                self.bridge.ask(messages.QUIT, timeout=_JOIN_TIMEOUT)
+                self.bridge.ask(messages.QUIT, timeout=JOIN_TIMEOUT)
         finally:
-            if self._thread.join(_JOIN_TIMEOUT):
+            if self._thread.join(JOIN_TIMEOUT):
                 self.bridge.close()
 
     def forget_in_child(self) -> None:

@@ -11,9 +11,14 @@ from __future__ import annotations
 import atexit
 import contextlib
 import itertools
+import logging
 import os
+import signal
 import sys
 import threading
+from collections import deque
+from time import monotonic
+from typing import Any, NamedTuple
 
 from .. import messages
 from ..bridge import Channel
@@ -23,9 +28,22 @@ from ..hosts import Host, find_host
 from .exchange import AppServer, Exchanges
 from .loop import MainLoop
 from .networks import Network, ThreadNetwork
+from .process import NetworkProcess, process_of
 from .websocket import Sockets
 
 __all__ = ["Runtime", "close_runtime", "get_runtime", "running_runtime", "runtime_here"]
+
+log = logging.getLogger("httpuv_kernel")
+
+_MOST_RESTARTS = 5  # of the network process, in a minute
+
+
+class Listening(NamedTuple):
+    """How a server was started, so that it can be again."""
+
+    isolation: str
+    place: messages.Place
+    settings: messages.Settings
 
 
 class Runtime:
@@ -38,15 +56,18 @@ class Runtime:
         self.exchanges = Exchanges(self.loop, self.servers)
         self.sockets = Sockets(self.loop, self.servers)
         self.loop.handlers[messages.STOPPED] = self._on_stopped
-        self._network: Network | None = None
-        self._lock = threading.RLock()  # guards _network and its starting and stopping
+        self.loop.handlers[messages.NETWORK_GONE] = self._on_network_gone
+        self._networks: dict[str, Network] = {}
+        self._listening: dict[int, Listening] = {}
+        self._lock = threading.RLock()  # guards both, and starting and stopping
         self._switch_interval: float | None = None
         self._server_ids = itertools.count(1)
+        self._ends: deque[float] = deque(maxlen=_MOST_RESTARTS)
 
     def add_server(
-        self, server: AppServer, place: messages.Place, settings: messages.Settings
+        self, server: AppServer, place: messages.Place, settings: messages.Settings, isolation: str
     ) -> tuple[int, int]:
-        """Have the network side listen; returns the server's id and its port, 0 for a Unix socket.
+        """Have a network side listen; returns the server's id and its port, 0 for a Unix socket.
 
         Raises:
             OSError: the system refused.
@@ -54,18 +75,28 @@ class Runtime:
         """
         number = next(self._server_ids)
         with self._lock:
-            network = self._start_network()
+            network = self._start_network(isolation)
             server.queue = self.loop.queue_here
             server.network = network.bridge
             self.servers[number] = server  # before the first request can come
+            self._listening[number] = Listening(isolation, place, settings)
             try:
                 port: int = server.network.ask(messages.LISTEN, number, place, tuple(settings))
             except BaseException:
-                del self.servers[number]
+                del self.servers[number], self._listening[number]
                 server.network.send((messages.STOP, 0, number))  # it may listen, though late
-                self._stop_network_if_unused()
+                self._stop_unused_networks()
                 raise
+            self._listening[number] = Listening(isolation, _bound(place, port), settings)
         return number, port
+
+    def update_server(self, number: int, **settings: Any) -> None:
+        """Change what `add_server` was given, for when its network side is started again."""
+        with self._lock:
+            was = self._listening.get(number)
+            if was is not None:
+                changed = was.settings._replace(**settings)
+                self._listening[number] = was._replace(settings=changed)
 
     def remove_server(self, number: int) -> None:
         """Close a server's connections and free its port. The second call does nothing."""
@@ -73,53 +104,124 @@ class Runtime:
             server = self.servers.pop(number, None)
             if server is None:
                 return
+            isolation = self._listening.pop(number).isolation
             try:
-                server.network.ask(messages.STOP, number)
+                if self._networks[isolation].is_alive:
+                    server.network.ask(messages.STOP, number)
             finally:
-                self._stop_network_if_unused()
+                self._stop_unused_networks()
                 server.stopped()
 
     def _on_stopped(self, when: float, number: int) -> None:
         self.loop.queue.push(when, self.remove_server, number)
 
-    def _start_network(self) -> Network:
-        if self._network is not None and self._network.is_alive:
-            return self._network
-        self._network = network = ThreadNetwork(self.inbox)
-        self.loop.networks[:] = [network.bridge]
+    # -- network sides -----------------------------------------------------------------------------
+
+    def _start_network(self, isolation: str) -> Network:
+        network = self._networks.get(isolation)
+        if network is not None and network.is_alive:
+            return network
+        if isolation == "process":
+            network = NetworkProcess(
+                next(_process_numbers), self.inbox, self.loop.uninterrupted, self._on_process_end
+            )
+        else:
+            network = ThreadNetwork(self.inbox)
+            self._lower_switch_interval()
+        self._networks[isolation] = network
+        self.loop.networks[:] = [each.bridge for each in self._networks.values()]
+        return network
+
+    def _stop_unused_networks(self) -> None:
+        used = {listening.isolation for listening in self._listening.values()}
+        for isolation in self._networks.keys() - used:
+            network = self._networks.pop(isolation)
+            self.loop.networks[:] = [each.bridge for each in self._networks.values()]
+            if isolation == "thread":
+                self._restore_switch_interval()
+            network.stop()
+            self.inbox.nudge()  # what still waits is timed from here on
+
+    def _lower_switch_interval(self) -> None:
         interval = HTTPUV.instance().switch_interval
         if interval > 0:
             self._switch_interval = sys.getswitchinterval()
             sys.setswitchinterval(interval)
-        return network
 
-    def _stop_network_if_unused(self) -> None:
-        if self.servers or self._network is None:
-            return
-        network, self._network = self._network, None
-        self.loop.networks.clear()
+    def _restore_switch_interval(self) -> None:
         if self._switch_interval is not None:
             sys.setswitchinterval(self._switch_interval)
             self._switch_interval = None
-        network.stop()
-        self.inbox.nudge()  # what still waits is timed from here on
+
+    def _on_process_end(self, number: int, code: int) -> None:
+        """The network process was killed: begin anew, also while a cell runs. Its own thread."""
+        self.inbox.put((monotonic(), (messages.NETWORK_GONE, number)))
+        log.error("the network process has ended (%s)", _reason(code))
+        with self._lock:
+            old = self._networks.pop("process", None)
+            if old is not None:
+                old.stop()
+            servers = [n for n, each in self._listening.items() if each.isolation == "process"]
+            self._ends.append(monotonic())
+            hopeless = len(self._ends) == _MOST_RESTARTS and self._ends[0] > monotonic() - 60
+            if not servers or hopeless or not HTTPUV.instance().restart_network:
+                self.loop.networks[:] = [each.bridge for each in self._networks.values()]
+                for each in servers:
+                    self.inbox.put((monotonic(), (messages.STOPPED, each)))
+                return
+            try:
+                network = self._start_network("process")
+            except NetworkError as error:
+                log.error("it cannot be started again: %s", error)
+                return
+            for each in servers:
+                self._listen_again(each, network)
+
+    def _listen_again(self, number: int, network: Network) -> None:
+        _, place, settings = self._listening[number]
+        self.servers[number].network = network.bridge
+        try:
+            network.bridge.ask(messages.LISTEN, number, place, tuple(settings))
+        except (OSError, NetworkError) as error:
+            log.error("%r cannot listen again: %s", self.servers[number], error)
+            self.inbox.put((monotonic(), (messages.STOPPED, number)))
+
+    def _on_network_gone(self, when: float, number: int) -> None:
+        self.exchanges.abandon(lambda exchange: process_of(exchange) == number)
+        self.sockets.abandon(when, lambda handle: process_of(handle) == number)
+
+    # -- the end -----------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Stop every server and let go of the host."""
         for number in list(self.servers):
             self.remove_server(number)
-        self.exchanges.abandon_all()
+        self.exchanges.abandon(lambda exchange: True)
         self.loop.close()
         self.inbox.wake.close()
 
     def forget_in_child(self) -> None:
         """In a forked child: the parent's sockets must not be held open, nor its loop touched."""
-        if self._network is not None:
-            self._network.forget_in_child()
+        for network in self._networks.values():
+            network.forget_in_child()
         self.inbox.wake.close()
         self.servers.clear()
 
 
+def _bound(place: messages.Place, port: int) -> messages.Place:
+    """The place with the port that the system chose."""
+    if place[0] != messages.TCP:
+        return place
+    return (messages.TCP, [(host, port) for host, _ in place[1]])
+
+
+def _reason(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    return f"killed by signal {-code}, {signal.strsignal(-code)}"
+
+
+_process_numbers = itertools.count(1)
 _runtime: Runtime | None = None
 _create_lock = threading.Lock()
 

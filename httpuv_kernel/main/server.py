@@ -35,6 +35,8 @@ class ServerOptions(NamedTuple):
     name: str = ""
     token: str = ""
     access_log: bool = False
+    isolation: str = ""
+    """"thread" or "process"; "" for what `HTTPUV.isolation` says."""
 
 
 class LogEntry(NamedTuple):
@@ -85,6 +87,7 @@ class Server:
         self.network: Questions
         """The network side that listens for it, once it is started."""
         self._access_log = options.access_log
+        self._isolation = options.isolation or HTTPUV.instance().isolation
         self._control = secrets.token_urlsafe(24)
         self._displays = Displays()
         self._id = 0
@@ -104,7 +107,8 @@ class Server:
             self.identity,
             self._control,
         )
-        self._id, port = get_runtime().add_server(self, place, settings)
+        isolation = self._isolation
+        self._id, port = get_runtime().add_server(self, place, settings, isolation)
         return port
 
     def stop(self) -> None:
@@ -138,9 +142,11 @@ class Server:
         return app.call is not None, app.on_headers is not None, app.on_ws_open is not None
 
     def _update(self) -> None:
-        if self.is_running:
-            table = self._table().to_plain()
-            self.network.ask(messages.SET_APP, self._id, self._handlers(), table)
+        runtime = running_runtime()
+        if runtime is not None and self.is_running:
+            handlers, table = self._handlers(), self._table().to_plain()
+            runtime.update_server(self._id, handlers=handlers, static_table=table)
+            self.network.ask(messages.SET_APP, self._id, handlers, table)
 
     def replace_app(self, app: object) -> None:
         """Serve another app at the same port; connections stay.

@@ -79,6 +79,7 @@ def start_server(
     name: str = "",
     token: bool | str = False,
     access_log: bool = False,
+    isolation: str | None = None,
 ) -> WebServer:
     """Listen at an address and serve an app in the background (manual: startServer).
 
@@ -96,6 +97,8 @@ def start_server(
         token: True to serve everything below a path segment that nobody can guess, part of
             `Server.url`; or that segment. Without it requests get 403.
         access_log: log each response to the logger "httpuv_kernel.access".
+        isolation: "thread" or "process": where the network side runs, by default what
+            `HTTPUV.isolation` says. A cell cannot hold up a process.
 
     Raises:
         InvalidAddressError: a host or port that cannot be one.
@@ -115,7 +118,7 @@ def start_server(
             stacklevel=2,
         )
     output = runtime_here().loop.host.capture_output()
-    options = ServerOptions(name, segment, access_log)
+    options = ServerOptions(name, segment, access_log, check_isolation(isolation))
     server = WebServer(host, number, checked, output, options)
     server.start(addresses)
     return server
@@ -135,6 +138,17 @@ def stop_daemonized_server(server: Server) -> None:
 
 def _deprecate(old: str, new: str) -> None:
     warnings.warn(f"{old} is deprecated; use {new}", DeprecationWarning, stacklevel=3)
+
+
+def check_isolation(isolation: str | None) -> str:
+    """The isolation, "" for the default.
+
+    Raises:
+        ValueError: there is no such.
+    """
+    if isolation not in (None, "", "thread", "process"):
+        raise ValueError(f"isolation is 'thread' or 'process', not {isolation!r}")
+    return isolation or ""
 
 
 def check_token(token: bool | str) -> str:

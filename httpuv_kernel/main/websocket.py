@@ -337,6 +337,11 @@ class Sockets:
             if dispatch.server is server:
                 dispatch.socket.close(code, reason)
 
+    def abandon(self, when: float, whether: Callable[[int], bool]) -> None:
+        """The sockets of which this is true are gone. Main thread."""
+        for handle in list(filter(whether, self._open)):
+            self._on_closed(when, handle, 1006, "")
+
     def _on_open(self, when: float, handle: int, server: int, head: RequestHead) -> None:
         if server not in self._servers:
             return

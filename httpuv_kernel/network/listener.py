@@ -24,7 +24,7 @@ from .internal import InternalRoutes
 from .journal import Journal
 from .static import StaticSite
 
-__all__ = ["Listener", "endpoint"]
+__all__ = ["Listener", "begin_ids_at", "endpoint"]
 
 log = logging.getLogger("httpuv_kernel")
 
@@ -34,6 +34,12 @@ _BACKLOG = 1024
 _ANSWER_TIME = 0.05
 
 _exchange_ids = itertools.count(1)
+
+
+def begin_ids_at(first: int) -> None:
+    """Number the exchanges from here on; those of another process are not to meet ours."""
+    global _exchange_ids
+    _exchange_ids = itertools.count(first)
 
 
 def endpoint(transport: asyncio.BaseTransport, which: str) -> Address:

@@ -28,12 +28,12 @@ from .listener import Listener
 from .sources import remove_file
 from .websocket import WebSocketConnection, broadcast
 
-__all__ = ["NetworkThread"]
+__all__ = ["HEARTBEAT", "NetworkSide", "NetworkThread"]
 
 log = logging.getLogger("httpuv_kernel")
 
 # How often timeouts are looked at. Also mends a wake-up that an interrupt cut in two.
-_HEARTBEAT = 1.0
+HEARTBEAT = 1.0
 
 _FLUSH_TIME = 0.25
 
@@ -50,7 +50,7 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 class NetworkThread:
     """The thread, started and stopped as a whole."""
 
-    def __init__(self, bridge: NetworkEnd, heartbeat: float = _HEARTBEAT) -> None:
+    def __init__(self, bridge: NetworkEnd, heartbeat: float = HEARTBEAT) -> None:
         self._side = NetworkSide(bridge, heartbeat)
         self._thread = threading.Thread(target=self._run, name="httpuv-io", daemon=True)
         self._started: Future[None] = Future()
@@ -76,20 +76,11 @@ class NetworkThread:
 
     def _run(self) -> None:
         try:
-            asyncio_loop = _new_event_loop()
-            ioloop = IOLoop(asyncio_loop=asyncio_loop, make_current=False)
-            asyncio.set_event_loop(asyncio_loop)
-            self._side.attach(ioloop, asyncio_loop)
+            self._side.run(lambda: self._started.set_result(None))
         except BaseException as error:
+            if self._started.done():
+                raise
             self._started.set_exception(error)
-            return
-        ioloop.add_callback(self._started.set_result, None)
-        try:
-            ioloop.start()
-        finally:
-            self._side.detach()
-            asyncio.set_event_loop(None)
-            ioloop.close()
 
 
 class NetworkSide:
@@ -127,16 +118,24 @@ class NetworkSide:
             messages.QUIT: self._quit,
         }
 
-    def attach(self, ioloop: IOLoop, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch the bridge from this loop."""
-        self._ioloop = ioloop
-        self._loop = loop
+    def run(self, on_started: Callable[[], None]) -> None:
+        """Run a loop in this thread until the main side asks for the end."""
+        self._loop = loop = _new_event_loop()
+        self._ioloop = ioloop = IOLoop(asyncio_loop=loop, make_current=False)
+        asyncio.set_event_loop(loop)
         self._bridge.watch(loop, self._handle)
         loop.call_later(self._heartbeat, self._beat)
+        ioloop.add_callback(on_started)
+        try:
+            ioloop.start()
+        finally:
+            self._bridge.unwatch(loop)
+            asyncio.set_event_loop(None)
+            ioloop.close()
 
-    def detach(self) -> None:
-        """Watch it no longer."""
-        self._bridge.unwatch(self._loop)
+    def stop(self) -> None:
+        """End the loop at once."""
+        self._ioloop.stop()
 
     def close_descriptors(self) -> None:
         """In a forked child: let go of every socket."""

@@ -1,0 +1,132 @@
+"""Batches of messages between two processes, over a pair of packet sockets.
+
+A packet arrives whole or not at all, so an interrupt between two lines can lose or repeat one, but
+never tear it: each has a number, and what comes twice is dropped. A batch that is larger than a
+packet is sent in pieces.
+
+Shared ground: imported by both sides, imports neither.
+"""
+
+from __future__ import annotations
+
+import marshal
+import socket
+import struct
+import threading
+from collections import deque
+from typing import Any, Final
+
+__all__ = ["Link", "LinkClosed", "socket_pair"]
+
+_HEADER: Final = struct.Struct("!QB")  # the packet's number; whether its batch goes on
+_PIECE: Final = 96 * 1024
+_BUFFER: Final = 4 * 1024 * 1024  # asked for; the system gives what it allows
+
+
+class LinkClosed(Exception):
+    """The other process is gone."""
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected packet sockets, which no child inherits unasked.
+
+    Raises:
+        NotImplementedError: the system has none.
+    """
+    if not hasattr(socket, "SOCK_SEQPACKET") or not hasattr(socket, "AF_UNIX"):
+        raise NotImplementedError("this system has no packet sockets between processes")
+    try:
+        pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise NotImplementedError("this system has no packet sockets between processes") from error
+    return pair
+
+
+class Link:
+    """One end. `put` in any thread; `flush` and `receive` in one thread at a time each."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+        self._sock = sock
+        self._out: deque[tuple[int, bytes]] = deque()  # (number of its first packet, batch)
+        self._numbers = threading.Lock()  # guards _next, and the order of _out
+        self._next = 1
+        self._sent = 0  # the number of the last packet that the system took
+        self._received = 0
+        self._pieces: list[bytes] = []
+        self._packet = bytearray(_HEADER.size + _PIECE)
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 once closed."""
+        return self._sock.fileno()
+
+    def put(self, batch: list[Any]) -> None:
+        """Queue messages, as they are now.
+
+        Raises:
+            ValueError: one has a value that is not plain.
+        """
+        data = marshal.dumps(batch)
+        with self._numbers:
+            first = self._next
+            self._next = first + -(-len(data) // _PIECE)
+            self._out.append((first, data))
+
+    def flush(self) -> bool:
+        """Send what is queued; False when the system takes no more now.
+
+        Raises:
+            LinkClosed: the other process is gone.
+        """
+        out = self._out
+        while out:
+            first, data = out[0]
+            number = max(first, self._sent + 1)
+            start = (number - first) * _PIECE
+            if start >= len(data):
+                out.popleft()
+                continue
+            piece = memoryview(data)[start : start + _PIECE]
+            header = _HEADER.pack(number, start + len(piece) < len(data))
+            try:
+                self._sock.sendmsg((header, piece))
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                raise LinkClosed from error
+            self._sent = number
+        return True
+
+    def receive(self) -> list[Any] | None:
+        """The next batch; None when no whole one is there.
+
+        Raises:
+            LinkClosed: the other process is gone.
+        """
+        while True:
+            try:
+                size = self._sock.recv_into(self._packet)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                raise LinkClosed from error
+            if not size:
+                raise LinkClosed
+            number, goes_on = _HEADER.unpack_from(self._packet)
+            if number <= self._received:  # sent twice
+                continue
+            self._received = number
+            piece = memoryview(self._packet)[_HEADER.size : size]
+            if goes_on or self._pieces:
+                self._pieces.append(bytes(piece))
+                if goes_on:
+                    continue
+                data, self._pieces = b"".join(self._pieces), []
+                return list(marshal.loads(data))
+            return list(marshal.loads(piece))
+
+    def close(self) -> None:
+        """Close this end; the other sees it."""
+        self._sock.close()
