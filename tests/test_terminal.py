@@ -170,9 +170,12 @@ def test_a_coroutine_of_later_at_the_prompt(terminal: Terminal) -> None:
     terminal.wait_above("one two")
 
 
-def test_a_server_that_a_callback_starts(terminal: Terminal) -> None:
+@pytest.mark.parametrize("by", ["later", "threading.Timer"])
+def test_a_server_that_is_started_while_the_prompt_is_shown(terminal: Terminal, by: str) -> None:
     port = free_port()
-    terminal.run_code(f"{QUICK}\nlater(lambda: start_server('127.0.0.1', {port}, app), 0.05)")
+    call = {"later": "later({}, 0.2)", "threading.Timer": "threading.Timer(0.2, {}).start()"}[by]
+    start = f"lambda: start_server('127.0.0.1', {port}, app)"
+    terminal.run_code(f"{QUICK}\nhttpuv_kernel.main.runtime.close_runtime()\n{call.format(start)}")
     wait_until(lambda: not is_free(port))
     assert get(port).text == "quick"
 

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -31,6 +32,16 @@ __all__ = ["NetworkProcess", "ProcessBridge", "process_of"]
 _SEND_TIMEOUT = 10.0  # the process does nothing but serve: one that takes longer hangs
 _START_TIMEOUT = 20.0
 _GLANCE = 0.02  # another thread may read the reply that one waits for
+_PACKAGE = str(Path(__file__).parent.parent)
+# The package without its __init__, which imports the main side: half the time to start.
+_BOOT = """
+import sys, types
+package = types.ModuleType("httpuv_kernel")
+package.__path__ = [sys.argv[1]]
+sys.modules["httpuv_kernel"] = package
+from httpuv_kernel.network.child import main
+main(*map(int, sys.argv[2:]))
+"""
 _IDS = 40  # bits; above them an exchange's id has the number of its process
 
 
@@ -157,10 +168,9 @@ class NetworkProcess(Network):
         wake = inbox.wake.share()
         first_id = number << _IDS
         with theirs:
-            command = [sys.executable, "-m", "httpuv_kernel.network.child"]
             numbers = [theirs.fileno(), wake, first_id]
             self._process = subprocess.Popen(
-                [*command, *map(str, numbers)],
+                [sys.executable, "-c", _BOOT, _PACKAGE, *map(str, numbers)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=numbers[:2],
                 start_new_session=True,  # a terminal's Ctrl-C is not for it

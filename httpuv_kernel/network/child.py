@@ -1,8 +1,7 @@
 """The network side in a process of its own, where no cell can hold it up.
 
-Started by the main side as `python -m httpuv_kernel.network.child LINK WAKE FIRST_ID`: the
-descriptors of the link and of the main side's wake-up, and the first id of its exchanges. It ends
-when the link does: with the kernel, however that ends.
+Started by the main side as a fresh interpreter, never by a fork. It ends when the link does: with
+the kernel, however that ends.
 
 Network side.
 """
@@ -14,7 +13,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -138,7 +136,13 @@ class _Forward(logging.Handler):
 
 
 def main(link_fd: int, wake_fd: int, first_id: int) -> None:
-    """Serve until the main side asks for the end, or is gone."""
+    """Serve until the main side asks for the end, or is gone.
+
+    Args:
+        link_fd: descriptor of our end of the link.
+        wake_fd: descriptor by which the main side is woken, see `WakeFd.share`.
+        first_id: the first id of an exchange; those of other processes are not to meet ours.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main side
     begin_ids_at(first_id)
     link = Link(socket.socket(fileno=link_fd))
@@ -150,7 +154,3 @@ def main(link_fd: int, wake_fd: int, first_id: int) -> None:
     logger.propagate = False
     logger.setLevel(logging.DEBUG)  # the main side decides what is shown
     side.run(lambda: end.post((messages.REPLY, 0, None)))
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:4]))
