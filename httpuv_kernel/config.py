@@ -137,6 +137,11 @@ class HTTPUV(SingletonConfigurable):
             handler.setFormatter(logging.Formatter("%(levelname)s httpuv_kernel: %(message)s"))
             logger.addHandler(handler)
 
+    busy_timeout = Float(
+        0.0,
+        help="A request that waits this long for a busy kernel gets 503, browsers a page that "
+        "reloads itself; 0 lets it wait until the kernel is idle.",
+    ).tag(config=True)
     journal_entries = CInt(
         1000,
         help="How many of the last responses of a server are kept for %httpuv_log and "

@@ -47,6 +47,8 @@ To the network side::
     (ASK_STATUS, call, server)                the reply is a ServerStatus
     (ASK_JOURNAL, call, server, count)        the reply is a list of JournalEntry
     (ADD_KEY, server, key)                    a page of the notebook may claim the server with it
+    (PUBLISH, server, path, head, body)       answer a path with this; head None: no longer
+    (BEGUN, exchange)                         its handler runs; sent where there is a busy_timeout
     (QUIT, call)
     (CREDIT,)                                 to a process: it may send the next batch
 
@@ -103,6 +105,8 @@ SET_APP: Final = "set_app"
 ASK_STATUS: Final = "ask_status"
 ASK_JOURNAL: Final = "ask_journal"
 ADD_KEY: Final = "add_key"
+PUBLISH: Final = "publish"
+BEGUN: Final = "begun"
 QUIT: Final = "quit"
 CREDIT: Final = "credit"
 
@@ -138,6 +142,7 @@ class Limits(NamedTuple):
     pong_timeout: float
     compress_messages: bool
     journal_entries: int
+    busy_timeout: float
 
 
 class Handlers(NamedTuple):

@@ -180,8 +180,8 @@ class Page:
         self.browser.run("return window.jupyterapp.serviceManager.sessions.shutdownAll()")
 
     def reopen(self) -> None:
-        """Load the notebook's page again."""
-        self.browser.driver.refresh()
+        """Load the notebook's page again, in the same tab."""
+        self.browser.open(self.lab.url(f"lab/tree/{self.path.name}", self.host) + "&reset")
         self.browser.wait_for("window.jupyterapp && document.querySelector('.jp-Cell')", 40)
 
     # -- cells -----------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ class KernelHost(AsyncioHost):
         import sys
 
         print(f"httpuv_kernel: {where}", file=sys.stderr)
-        self._shell.showtraceback((type(error), error, error.__traceback__))
+        self._shell.showtraceback((type(error), error, error.__traceback__), tb_offset=0)
 
 
 class CellOutput(Output):

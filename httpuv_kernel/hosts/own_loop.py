@@ -29,6 +29,7 @@ class TurnLoop(asyncio.SelectorEventLoop):
         self._timers: list[float] = []  # of cancelled calls, too: they cost an empty turn
         self._is_ready = False
         super().__init__(selector)
+        self._poll = selector.select
         self._get_fd = getattr(selector, "fileno", None)  # epoll and kqueue have it
 
     def call_soon(  # type: ignore[override]
@@ -54,6 +55,10 @@ class TurnLoop(asyncio.SelectorEventLoop):
         if self._is_ready:
             return 0.0
         return max(0.0, self._timers[0] - self.time()) if self._timers else None
+
+    def needs_turn(self) -> bool:
+        """Whether a turn would run something."""
+        return self.due_in() == 0.0 or bool(self._poll(0))
 
     def turn(self) -> None:
         """Run what is ready."""
@@ -133,14 +138,14 @@ class OwnLoopHost(Host):
         loop = self.loop
         if loop is None or loop.is_running():
             return False
-        if self._tasks:
+        if loop.needs_turn():
             loop.turn()
         return loop.due_in() == 0.0
 
     def wait(self, fd: int, timeout: float) -> None:
         """Block; run our loop meanwhile."""
         loop = self.loop
-        if loop is None or not self._tasks or loop.is_running():
+        if loop is None or loop.is_running():
             wait_readable(fd, timeout)
             return
         loop.run_until_readable(fd, timeout)

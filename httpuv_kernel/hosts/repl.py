@@ -89,7 +89,9 @@ class ReplHost(OwnLoopHost):
             )
             return
         self._before = before
-        hook = _HOOK_TYPE(functools.partial(next, self._calls(), 0))
+        calls = self._calls()
+        next(calls)  # to where the first call of the hook goes on
+        hook = _HOOK_TYPE(functools.partial(next, calls, 0))
         _KEPT.append(hook)
         self._address = self._slot.value = _address_of(hook)
         _attached.add(self)
@@ -104,13 +106,6 @@ class ReplHost(OwnLoopHost):
         self._put(self._before)
         self._fd = -1
         _attached.discard(self)
-
-    def advance(self) -> bool:
-        """Run what is ready on our loop, also what handlers that have answered left behind."""
-        if self.loop is None or self.loop.is_running():
-            return False
-        self.loop.turn()
-        return self.loop.due_in() == 0.0
 
     @property
     def _holds_slot(self) -> bool:

@@ -47,6 +47,11 @@ class AppServer(Protocol):
     output: Output
     queue: CallbackQueue
     network: Questions
+    tells_begin: bool
+    """Whether the network side is to know when a handler begins."""
+
+    def relisten(self) -> None:
+        """Its network side was started again: tell it what it is not told by `LISTEN`."""
 
     def stopped(self) -> None:
         """It runs no more."""
@@ -169,6 +174,8 @@ class Answer:
         entry, self.entry = self.entry, None
         if entry is not None:
             self.waited += monotonic() - entry[0]
+            if self.server.tells_begin:
+                self.server.network.send((messages.BEGUN, self.id))
 
     def run_on_headers(self) -> None:
         """Run the app's `on_headers`; its answer, if any, is the last of the connection."""

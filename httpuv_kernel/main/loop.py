@@ -222,8 +222,7 @@ class MainLoop:
                 interrupted = self._guard.pending
                 if interrupted:
                     self.host.advance()  # a coroutine that it ended has yet to be answered
-                if self._inbox or self.queue.next_due() is not None:
-                    self._inbox.nudge()  # the idle host takes it from here
+                self._inbox.nudge()  # the idle host takes it from here
         if interrupted:
             raise KeyboardInterrupt
 

@@ -182,6 +182,7 @@ class Runtime:
         self.servers[number].network = network.bridge
         try:
             network.bridge.ask(messages.LISTEN, number, place, tuple(settings))
+            self.servers[number].relisten()
         except (OSError, NetworkError) as error:
             log.error("%r cannot listen again: %s", self.servers[number], error)
             self.inbox.put((monotonic(), (messages.STOPPED, number)))

@@ -11,16 +11,19 @@ from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import quote
 
 from .. import messages
 from ..bridge import Questions
 from ..browser_url import Candidate, environment_origins
 from ..config import HTTPUV
 from ..display import Displays, ServerView, server_html, server_text
+from ..fields import ResponseHead
 from ..hosts import Output
 from ..static_paths import StaticPath, StaticPathOptions, StaticTable, normalise_prefix
 from .app import App, as_app, as_static_paths
 from .later import CallbackQueue
+from .publish import snapshot
 from .runtime import get_runtime, running_runtime
 
 if TYPE_CHECKING:
@@ -90,6 +93,8 @@ class Server:
         self._isolation = options.isolation or HTTPUV.instance().isolation
         self._control = secrets.token_urlsafe(24)
         self._displays = Displays()
+        self._published: dict[str, tuple[ResponseHead, bytes]] = {}
+        self.tells_begin = HTTPUV.instance().busy_timeout > 0
         self._id = 0
         self._static_paths = dict(app.static_paths)
         self._static_options = app.static_path_options
@@ -164,6 +169,43 @@ class Server:
         runtime = running_runtime()
         if runtime is not None:
             runtime.sockets.close_all(self, 1012, "the app was replaced")
+
+    # -- snapshots -------------------------------------------------------------------------------
+
+    def publish(self, path: str, value: object, *, media_type: str | None = None) -> None:
+        """Serve a value, as it is now, without the main thread: also while a cell runs.
+
+        Published again, the next request sees the new value. Paths come before static paths and
+        the app.
+
+        Args:
+            path: its URL path, decoded.
+            value: bytes, text (HTML when it begins with "<"), an object that a notebook shows as
+                HTML or a picture, or anything that can be JSON.
+            media_type: its Content-Type; None for what the value is.
+
+        Raises:
+            TypeError: a value that is none of these.
+        """
+        path = "/" + path.lstrip("/")
+        head, body = self._published[path] = snapshot(path, value, media_type)
+        self._send_published(path, tuple(head), body)
+
+    def unpublish(self, path: str) -> None:
+        """Serve it no longer. An unknown path is ignored."""
+        path = "/" + path.lstrip("/")
+        if self._published.pop(path, None) is not None:
+            self._send_published(path, None, b"")
+
+    def _send_published(self, path: str, head: tuple[Any, ...] | None, body: bytes) -> None:
+        if self.is_running:
+            target = quote(path).encode()
+            self.network.send((messages.PUBLISH, self._id, target, head, body))
+
+    def relisten(self) -> None:
+        """Its network side was started again: publish once more."""
+        for path, (head, body) in list(self._published.items()):
+            self._send_published(path, tuple(head), body)
 
     # -- what it has done --------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ _READS: Final = frozenset({Answering.NOTHING, Answering.RECEIVING})
 # The response is written as far as this side is concerned.
 _DONE: Final = frozenset({Answering.NOTHING, Answering.CLOSED})
 
-_EXTRA_HEADERS: Final = {503: {"Retry-After": "1"}}
+_EXTRA_HEADERS: Final = {503: {"Retry-After": "1", "Refresh": "2"}}
 
 _STASH_BYTES = 64 * 1024  # what may wait unparsed behind an unanswered request
 
@@ -55,13 +55,13 @@ class Connection(asyncio.Protocol):
         "_answering",
         "_deadline",
         "_ended",
-        "_listener",
         "_local",
         "_peer",
         "_queue",
         "_reader",
         "_stash",
         "_transport",
+        "listener",
         "writer",
     )
 
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
     writer: ResponseWriter
 
     def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+        self.listener = listener
         self._reader = RequestReader(self, listener.limits, listener.gate, listener.known_requests)
         self._queue: deque[Exchange] = deque()
         self._answering = Answering.NOTHING
@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client is there."""
         transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its bases
-        listener = self._listener
+        listener = self.listener
         self._transport = transport
         self.writer = ResponseWriter(self, transport, listener.limits, listener.loop)
         self._peer = endpoint(transport, "peername")
@@ -111,17 +111,14 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: the main side need not answer it."""
-        self._enter(Answering.CLOSED)
         self._deadline = math.inf
         if self._queue and self._queue[0].id:
-            self._listener.forget(self._queue[0].id)
-            number = self._queue[0].id
-            self._listener.bridge.post((GONE, number))
-            if asks_for_websocket(self._queue[0]):
-                self._listener.bridge.post((WS_CLOSED, number, 1006, ""))
+            self.listener.forget(self._queue[0].id)
+            self._not_wanted(self._queue[0])
+        self._enter(Answering.CLOSED)
         self.writer.close()
         self._drop_requests()
-        self._listener.dismiss(self, exc)
+        self.listener.dismiss(self, exc)
 
     def pause_writing(self) -> None:
         """The client does not take what is written."""
@@ -137,12 +134,12 @@ class Connection(asyncio.Protocol):
 
     def head_begun(self) -> None:
         """The header block has one deadline, however its bytes trickle in."""
-        self._deadline = monotonic() + self._listener.limits.header_timeout
+        self._deadline = monotonic() + self.listener.limits.header_timeout
 
     def request_read(self, exchange: Exchange) -> None:
         """A request came."""
         exchange.begun = monotonic()
-        self._listener.journal.requests += 1
+        self.listener.journal.requests += 1
         self._queue.append(exchange)
         self._advance()
 
@@ -188,7 +185,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, exchange: Exchange) -> None:
         """The oldest request: refuse it, answer it from disk, or hand it to the main side."""
-        listener = self._listener
+        listener = self.listener
         if exchange.refusal is not None:
             self._refuse(exchange)
         elif listener.gate.token and not exchange.facts.target.startswith(b"/"):
@@ -207,8 +204,10 @@ class Connection(asyncio.Protocol):
 
     def _answered_here(self, exchange: Exchange) -> bool:
         """Answer without the main side, or refuse an upgrade; False for what is the app's."""
-        listener = self._listener
+        listener = self.listener
         reply = listener.internal.answer(exchange)
+        if reply is None and listener.published:
+            reply = listener.published.answer(exchange)
         if reply is None and listener.site.table.has_paths:
             reply = listener.site.answer(exchange)
         if reply is None and asks_for_websocket(exchange):
@@ -224,7 +223,7 @@ class Connection(asyncio.Protocol):
     def _receive_or_call(self, exchange: Exchange) -> None:
         if asks_for_websocket(exchange):
             self._open_socket(exchange)
-        elif not self._listener.handlers.call:
+        elif not self.listener.handlers.call:
             self._answer(exchange, 404)
         elif exchange.complete:
             self._call(exchange)
@@ -237,7 +236,7 @@ class Connection(asyncio.Protocol):
 
     def _call(self, exchange: Exchange) -> None:
         """The request is whole: hand it to the main side."""
-        listener = self._listener
+        listener = self.listener
         if exchange.id:
             self._enter(Answering.CALLED)
             listener.bridge.post((BODY, exchange.id, exchange.take_body()))
@@ -252,11 +251,11 @@ class Connection(asyncio.Protocol):
         if exchange.id or self._register(exchange):
             self._enter(Answering.UPGRADING)
             head = exchange.head(self._peer, self._local)
-            self._listener.bridge.post((WS_OPEN, exchange.id, self._listener.id, head))
+            self.listener.bridge.post((WS_OPEN, exchange.id, self.listener.id, head))
 
     def _register(self, exchange: Exchange) -> bool:
         """Give the request the id by which the main side answers it, unless too many wait."""
-        exchange.id = self._listener.register(self)
+        exchange.id = self.listener.register(self)
         if not exchange.id:
             self._answer(exchange, 503, "the kernel is busy and too many requests wait")
         return bool(exchange.id)
@@ -268,9 +267,11 @@ class Connection(asyncio.Protocol):
         self._reply(exchange, error_reply(exchange, status, headers, text=text))
 
     def _not_wanted(self, exchange: Exchange) -> None:
-        """The main side was asked by `on_headers`, and is not asked for more."""
+        """If the main side was asked, it need not answer."""
         if exchange.id:
-            self._listener.bridge.post((GONE, exchange.id))
+            self.listener.bridge.post((GONE, exchange.id))
+            if self._answering is Answering.UPGRADING:
+                self.listener.bridge.post((WS_CLOSED, exchange.id, 1006, ""))
 
     def _refuse(self, exchange: Exchange) -> None:
         """Answer a request that is not to be read on, and close."""
@@ -296,7 +297,7 @@ class Connection(asyncio.Protocol):
         if self._answering is not Answering.UPGRADING:
             return
         exchange = self._queue[0]
-        listener, transport = self._listener, self._transport
+        listener, transport = self.listener, self._transport
         handshake = answer_handshake(
             exchange, subprotocol, compress=listener.limits.compress_messages
         )
@@ -325,9 +326,9 @@ class Connection(asyncio.Protocol):
         exchange.waited = waited
         self.writer.respond(exchange, head, body, source)
 
-    def fail(self) -> None:
+    def fail(self, status: int = 500, text: str = "") -> None:
         """The response cannot be had."""
-        self._answer(self._queue[0], 500)
+        self._answer(self._queue[0], status, text)
 
     def start(self, waited: float, head: ResponseHead, chunk: bytes, length: int | None) -> None:
         """The head and the first piece of a streamed response."""
@@ -335,7 +336,7 @@ class Connection(asyncio.Protocol):
         exchange.waited = waited
         self.writer.start(exchange, head, chunk, length)
         if not (self._queue and self._queue[0] is exchange):  # it has no body: send no more of it
-            self._listener.bridge.post((GONE, exchange.id))
+            self.listener.bridge.post((GONE, exchange.id))
 
     def fileno(self) -> int:
         """The descriptor of its socket; -1 when there is none any more."""
@@ -349,7 +350,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close the connection once what is written has gone out."""
         self._enter(Answering.CLOSED)
-        self._deadline = monotonic() + self._listener.limits.linger_timeout
+        self._deadline = monotonic() + self.listener.limits.linger_timeout
         self._transport.close()
 
     # -- what the writer has written -----------------------------------------------------------
@@ -357,11 +358,11 @@ class Connection(asyncio.Protocol):
     def response_begun(self) -> None:
         """The response takes several writes; the request no longer waits for the main side."""
         self._enter(Answering.STREAMING)
-        self._listener.begun(self._queue[0].id)
+        self.listener.begun(self._queue[0].id)
 
     def stream_taken(self, count: int) -> None:
         """The main side may send more."""
-        self._listener.bridge.post((ACK, self._queue[0].id, count))
+        self.listener.bridge.post((ACK, self._queue[0].id, count))
 
     def response_written(self, keep: bool) -> None:
         """The oldest request has its whole response: go on, or close."""
@@ -369,14 +370,14 @@ class Connection(asyncio.Protocol):
             return
         exchange = self._queue.popleft()
         if exchange.id:
-            self._listener.forget(exchange.id)
+            self.listener.forget(exchange.id)
         exchange.discard()
         self.writer.close_stream()
         refusal = exchange.refusal
         status, size = (
             (self.writer.status, self.writer.sent) if refusal is None else (refusal.status, 0)
         )
-        self._listener.journal.record(self._peer[0], exchange, status, size)
+        self.listener.journal.record(self._peer[0], exchange, status, size)
         if keep and not self._ended:
             self._deadline = math.inf
             self._enter(Answering.NOTHING)
@@ -395,7 +396,7 @@ class Connection(asyncio.Protocol):
         """
         self._drop_requests()
         self._reader.discard()
-        self._deadline = monotonic() + self._listener.limits.linger_timeout
+        self._deadline = monotonic() + self.listener.limits.linger_timeout
         if exchange.complete:
             self._transport.close()
         else:
@@ -417,7 +418,7 @@ class Connection(asyncio.Protocol):
 
     def _set_deadline(self) -> None:
         """How long the client may keep us waiting; a busy kernel is no fault of the client."""
-        limits = self._listener.limits
+        limits = self.listener.limits
         if self._answering is Answering.CLOSED:
             return
         if self._answering is Answering.RECEIVING:
@@ -437,7 +438,7 @@ class Connection(asyncio.Protocol):
             self.abort()
         elif now > self._deadline:
             if self._answering in _DONE and self.writer.is_flushing():
-                self._deadline = now + self._listener.limits.write_timeout
+                self._deadline = now + self.listener.limits.write_timeout
                 return
             self._deadline = math.inf
             if self._answering is Answering.CLOSED:

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Protocol
 
 from ..bridge import NetworkEnd
@@ -22,6 +23,7 @@ from .exchange import Exchange
 from .gate import Gate
 from .internal import InternalRoutes
 from .journal import Journal
+from .published import Published
 from .static import StaticSite
 
 __all__ = ["Listener", "begin_ids_at", "endpoint"]
@@ -32,6 +34,7 @@ log = logging.getLogger("httpuv_kernel")
 _BACKLOG = 1024
 
 _ANSWER_TIME = 0.05
+_BUSY = "the kernel is busy with a cell; this page tries again by itself"
 
 _exchange_ids = itertools.count(1)
 
@@ -88,7 +91,8 @@ class Listener:
         self.known_requests: dict[bytes, Exchange] = {}
         self.set_app(settings.handlers, settings.static_table)
         self._exchanges = exchanges
-        self._waiting: set[int] = set()
+        self._waiting: dict[int, float] = {}  # since when
+        self.published = Published()
         self._connections: set[Client] = set()
         self._upgraded: set[Client] = set()
         self._bindings: list[Binding] = []
@@ -158,6 +162,10 @@ class Listener:
         """End the connections that take too long."""
         for connection in list(self._connections):
             connection.expire(now)
+        if self.limits.busy_timeout > 0:
+            for number, since in list(self._waiting.items()):
+                if now - since >= self.limits.busy_timeout:
+                    self._exchanges[number].fail(503, _BUSY)
 
     def close_descriptors(self) -> None:
         """In a forked child: let go of the parent's sockets without touching its loop."""
@@ -201,7 +209,7 @@ class Listener:
         self._connections.add(successor)
         self._upgraded.add(successor)
         self._exchanges[number] = successor
-        self._waiting.discard(number)
+        self._waiting.pop(number, None)
 
     def dismiss(self, connection: Client, error: Exception | None = None) -> None:
         """The client is gone; with an error it vanished, which is its own affair."""
@@ -216,14 +224,14 @@ class Listener:
             return 0
         number = next(_exchange_ids)
         self._exchanges[number] = connection
-        self._waiting.add(number)
+        self._waiting[number] = monotonic()
         return number
 
     def begun(self, exchange: int) -> None:
         """The main side has begun to answer; the request waits no longer."""
-        self._waiting.discard(exchange)
+        self._waiting.pop(exchange, None)
 
     def forget(self, exchange: int) -> None:
         """The request is answered, or its client gone."""
         self._exchanges.pop(exchange, None)
-        self._waiting.discard(exchange)
+        self._waiting.pop(exchange, None)

@@ -115,6 +115,8 @@ class NetworkSide:
             messages.ASK_STATUS: self._status,
             messages.ASK_JOURNAL: self._journal,
             messages.ADD_KEY: self._add_key,
+            messages.PUBLISH: self._publish,
+            messages.BEGUN: self._begun,
             messages.QUIT: self._quit,
         }
 
@@ -221,6 +223,20 @@ class NetworkSide:
     def _journal(self, call: int, server: int, count: int) -> None:
         listener = self._listeners.get(server)
         self._bridge.reply(call, listener.journal.last(count) if listener else [])
+
+    def _publish(self, server: int, path: bytes, head: ResponseHead | None, body: bytes) -> None:
+        if server not in self._listeners:
+            return
+        published = self._listeners[server].published
+        if head is None:
+            published.remove(path)
+        else:
+            published.put(path, head, body)
+
+    def _begun(self, exchange: int) -> None:
+        connection = self._exchanges.get(exchange)
+        if isinstance(connection, Connection):
+            connection.listener.begun(exchange)
 
     def _add_key(self, server: int, key: str) -> None:
         if server in self._listeners:
