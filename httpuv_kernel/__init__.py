@@ -19,6 +19,7 @@ from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
 from .main.events import EventFeed, ServerEvent, event_stream
 from .main.pipe_server import PipeServer, start_pipe_server
+from .main.publish import progress
 from .main.request import Request
 from .main.response import Response
 from .main.run import (
@@ -83,6 +84,7 @@ __all__ = [
     "list_servers",
     "load_ipython_extension",
     "next_run_in",
+    "progress",
     "random_port",
     "raw_to_base64",
     "run_now",

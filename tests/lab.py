@@ -160,11 +160,23 @@ class Page:
 
     def open(self, name: str, *cells: str) -> None:
         """Open a new notebook and select its first cell; returns when its kernel is idle."""
+        self._write(name, cells)
+        self.command("docmanager:open", path=self.path.name)
+        self._select_first()
+
+    def open_in_notebook(self, name: str, *cells: str) -> None:
+        """The same in Notebook 7, in place of JupyterLab."""
+        self._write(name, cells)
+        self.browser.open(self.lab.url(f"notebooks/{self.path.name}", self.host))
+        self._select_first()
+
+    def _write(self, name: str, cells: tuple[str, ...]) -> None:
         self.path = self.lab.directory / f"{name}.ipynb"
         notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
         nbformat.write(notebook, self.path)
-        self.command("docmanager:open", path=self.path.name)
+
+    def _select_first(self) -> None:
         self.wait_idle()
         self.browser.click(".jp-Notebook .jp-Cell .jp-InputPrompt")
 
@@ -188,7 +200,7 @@ class Page:
 
     def wait_idle(self) -> None:
         """Return when the notebook's kernel waits for a cell."""
-        find = "window.jupyterapp.shell.currentWidget?.context?.sessionContext"
+        find = "window.jupyterapp?.shell.currentWidget?.context?.sessionContext"
         self.browser.wait_for(f"{find}?.session?.kernel?.status === 'idle'", 20)
 
     def keys(self, *keys: str) -> None:
@@ -217,9 +229,13 @@ class Page:
     def serve(self, name: str, *cells: str) -> str:
         """Open a notebook, run all its cells, and wait for the panel; its text."""
         self.open(name, *cells)
-        for number in range(len(cells)):
-            self.run_cell(number + 1)
+        self.run_cells(len(cells))
         return self.wait_panel()
+
+    def run_cells(self, count: int) -> None:
+        """Run the first cells of a new notebook, one after the other."""
+        for number in range(1, count + 1):
+            self.run_cell(number)
 
     def save(self) -> str:
         """Save the notebook by Ctrl+S; the text of its file."""
@@ -237,7 +253,9 @@ class Page:
 
     def wait_stopped(self) -> str:
         """Wait until the one panel says so; its text."""
-        self.browser.wait_for("document.querySelector('.httpuv')?.innerText.includes('stopped')", 30)
+        self.browser.wait_for(
+            "document.querySelector('.httpuv')?.innerText.includes('stopped')", 30
+        )
         return self.browser.text(".httpuv")
 
     def press(self, button: str) -> None:
@@ -268,7 +286,9 @@ class Page:
         wait_until(lambda: set(driver.window_handles) - before, 10)
         (new,) = set(driver.window_handles) - before
         driver.switch_to.window(new)
-        self.browser.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.browser.wait_for(
+            "document.readyState === 'complete' && location.href !== 'about:blank'"
+        )
         return str(driver.current_url)
 
     def back(self) -> None:

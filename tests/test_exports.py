@@ -25,6 +25,7 @@ FUNCTIONS = [
     "list_servers",
     "load_ipython_extension",
     "next_run_in",
+    "progress",
     "random_port",
     "raw_to_base64",
     "run_now",

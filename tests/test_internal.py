@@ -63,7 +63,9 @@ def test_ping_says_the_servers_id_back_whatever_the_host(server: WebServer, host
     assert reply["cache-control"] == "no-store"
 
 
-@pytest.mark.parametrize("query", ["", "?", "?id=", "?id=wrong", "?id=%FF", "?id=%C3%A9", "?other=1"])
+@pytest.mark.parametrize(
+    "query", ["", "?", "?id=", "?id=wrong", "?id=%FF", "?id=%C3%A9", "?other=1"]
+)
 def test_ping_for_another_server_tells_nothing(server: WebServer, query: str) -> None:
     reply = ask(server, "GET", f"ping{query}")
     assert reply.status == 403
@@ -203,9 +205,10 @@ def test_state_tells_what_waits_for_the_main_thread(server: WebServer) -> None:
         return int(json.loads(ask(server, "GET", "state", control).text)["waiting"])
 
     with Client(server.port) as client:
-        client.send(b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % (
-            f"{server.token}/".encode() if server.token else b""
-        ))
+        client.send(
+            b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            % (f"{server.token}/".encode() if server.token else b"")
+        )
         wait_until(lambda: waiting() == 1)
         assert during(client.read_reply).text == "the app"
         assert waiting() == 0
@@ -228,7 +231,9 @@ def test_stop_closes_the_port_while_the_main_thread_is_busy_and_it_hears_later(
 def test_stop_twice_and_from_code_meanwhile(server: WebServer) -> None:
     control = control_of(server)
     with Client(server.port) as first, Client(server.port) as second:
-        head = f"POST /__httpuv__/stop HTTP/1.1\r\nHost: localhost\r\nX-Httpuv-Key: {control}\r\n\r\n"
+        head = (
+            f"POST /__httpuv__/stop HTTP/1.1\r\nHost: localhost\r\nX-Httpuv-Key: {control}\r\n\r\n"
+        )
         for client in (first, second):
             client.send(head.encode())
         assert {first.read_reply().status, second.read_reply().status} == {200}

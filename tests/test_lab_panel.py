@@ -22,6 +22,18 @@ from httpuv_kernel import *
 def call(request):
     return {"headers": {"Content-Type": "text/html"}, "body": "<h1>a page</h1>"}
 """
+# How much lighter one of an element's colour and the notebook's is (WCAG 2.2, 1.4.3).
+CONTRAST = """(() => {
+    const light = (text) => {
+        const [r, g, b] = text.match(/[\\d.]+/g).map(Number);
+        const part = (c) => (c / 255 <= .04045 ? c / 3294.6 : ((c / 255 + .055) / 1.055) ** 2.4);
+        return .2126 * part(r) + .7152 * part(g) + .0722 * part(b);
+    };
+    const paper = getComputedStyle(document.querySelector(".jp-Notebook")).backgroundColor;
+    const ink = getComputedStyle(document.querySelector("%s")).color;
+    const [dark, bright] = [light(paper), light(ink)].sort((a, b) => a - b);
+    return (bright + .05) / (dark + .05);
+})()"""
 LOAD = "%load_ext httpuv_kernel"
 
 
@@ -104,13 +116,22 @@ def test_where_only_the_proxy_gets_through_it_is_the_link(page: Page) -> None:
     assert page.link == f"http://{LOCAL}:{page.lab.port}/proxy/{port}/"
 
 
+@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
+def test_it_is_readable_in_the_theme(page: Page, theme: str) -> None:
+    page.serve("theme", START, "start_server('127.0.0.1', 0, call)")
+    page.command("apputils:change-theme", theme=theme)
+    light = str(theme.endswith("Light")).lower()
+    page.browser.wait_for(f"document.body.dataset.jpThemeLight === '{light}'")
+    for part in (".httpuv-link", ".httpuv-soft span", ".httpuv button"):
+        page.browser.wait_for(CONTRAST % part + " >= 4.5")
+
+
 # -- stopped ---------------------------------------------------------------------------------------
 
 
 def test_stopped_from_code_it_says_so(page: Page) -> None:
     page.open("code", START, "server = start_server('127.0.0.1', 0, call)\nserver", "server.stop()")
-    page.run_cell(1)
-    page.run_cell(2)
+    page.run_cells(2)
     page.wait_panel()
     page.run_cell(3)
     assert "stopped" in page.wait_stopped()
@@ -119,8 +140,7 @@ def test_stopped_from_code_it_says_so(page: Page) -> None:
 
 def test_stop_works_while_a_cell_runs(page: Page) -> None:
     page.open("busy", START, "start_server('127.0.0.1', 0, call)", "import time; time.sleep(60)")
-    page.run_cell(1)
-    page.run_cell(2)
+    page.run_cells(2)
     page.wait_panel()
     port = page.port
     page.keys(Keys.SHIFT, Keys.ENTER)
@@ -186,3 +206,35 @@ def export(notebook: Path, folder: Path) -> str:
     command = [lab_python("LAB45_PYTHON"), "-m", "nbconvert", "--to=html", f"--output-dir={folder}"]
     subprocess.run([*command, str(notebook)], check=True, capture_output=True)
     return (folder / f"{notebook.stem}.html").read_text()
+
+
+# -- other front ends ------------------------------------------------------------------------------
+
+
+def test_in_notebook_7_it_is_the_same(shared_page: Page) -> None:
+    page = shared_page
+    page.open_in_notebook("seven", START, "start_server('127.0.0.1', 0, call)")
+    page.run_cells(2)
+    page.wait_panel()
+    port = page.port
+    page.follow_link()
+    assert page.browser.text("h1") == "a page"
+    page.back()
+    page.press("Stop")
+    page.wait_stopped()
+    wait_until(lambda: is_free(port))
+    page.end_kernels()
+
+
+def test_without_the_proxy_it_says_what_is_missing(
+    browser: Browser, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    off = "--ServerApp.jpserver_extensions={'jupyter_server_proxy': False}"
+    with run_lab(lab_python("LAB45_PYTHON"), tmp_path, "/", off) as lab:
+        page = Page(lab, browser, HUB)
+        page.open("missing", START, "start_server('127.0.0.1', 0, call)")
+        page.run_cells(2)
+        page.browser.wait_for(
+            "document.querySelector('.httpuv')?.innerText.includes('pip install jupyter-server-proxy')"
+        )
+        page.end_kernels()

@@ -87,7 +87,6 @@ def make_site(folder: Path) -> None:
     (folder / "report" / "part" / "index.html").write_text("<a href=../>up</a>")
 
 
-
 # -- the panel and its link -----------------------------------------------------------------------
 
 

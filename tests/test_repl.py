@@ -119,7 +119,7 @@ def press_ctrl_c(terminal: Terminal) -> None:
     """At the prompt; returns at the next one."""
     before = terminal.screen.count("KeyboardInterrupt")
     terminal.type(CTRL_C)
-    terminal.wait_for("KeyboardInterrupt", before + 1)
+    terminal.wait_for("KeyboardInterrupt", times=before + 1)
     terminal.wait_line(EMPTY_PROMPT)
 
 

@@ -15,7 +15,7 @@ from ..errors import InvalidAddressError, PortInUseError, PortPermissionError, S
 from ..hosts import Output
 from .app import App, as_app
 from .runtime import runtime_here
-from .server import Server, ServerOptions, list_servers
+from .server import Server, ServerOptions, check_isolation, list_servers
 
 __all__ = ["PipeServer", "start_pipe_server"]
 
@@ -30,8 +30,10 @@ class PipeServer(Server):
         mask: the permissions that were taken away from it; None for the process's umask.
     """
 
-    def __init__(self, name: str, mask: int | None, app: App, output: Output) -> None:
-        super().__init__(app, output, ServerOptions())
+    def __init__(
+        self, name: str, mask: int | None, app: App, output: Output, options: ServerOptions
+    ) -> None:
+        super().__init__(app, output, options)
         self.name = name
         self.mask = mask
 
@@ -54,7 +56,13 @@ class PipeServer(Server):
 
 
 def start_pipe_server(
-    name: str | os.PathLike[str], mask: int | None, app: object, quiet: bool = False
+    name: str | os.PathLike[str],
+    mask: int | None,
+    app: object,
+    quiet: bool = False,
+    *,
+    access_log: bool = False,
+    isolation: str | None = None,
 ) -> PipeServer:
     """Listen at a Unix domain socket and serve an app in the background (manual: startPipeServer).
 
@@ -67,6 +75,8 @@ def start_pipe_server(
             and group. None, or a negative number: as the process's umask has it.
         app: see `start_server`.
         quiet: as in `start_server`; there is nothing to warn about.
+        access_log: as in `start_server`.
+        isolation: as in `start_server`.
 
     Raises:
         InvalidAddressError: a name or mask that cannot be one.
@@ -81,7 +91,9 @@ def start_pipe_server(
         )
     path = _check_name(name)
     checked_mask = _check_mask(mask)
-    server = PipeServer(path, checked_mask, as_app(app), runtime_here().loop.host.capture_output())
+    options = ServerOptions(access_log=access_log, isolation=check_isolation(isolation))
+    output = runtime_here().loop.host.capture_output()
+    server = PipeServer(path, checked_mask, as_app(app), output, options)
     server.start()
     return server
 

@@ -163,15 +163,26 @@ def interrupt() -> None:
         runtime.loop.stop_service()
 
 
-def run_server(host: str, port: int, app: object) -> None:
+def run_server(
+    host: str,
+    port: int,
+    app: object,
+    *,
+    token: bool | str = False,
+    access_log: bool = False,
+    isolation: str | None = None,
+) -> None:
     """Start a server, run its callbacks until an interrupt, stop it (manual: runServer).
+
+    Arguments as for `start_server`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, or the kernel's interrupt; the port is free by then. After
             `interrupt()` it returns.
         HttpuvError: as `start_server`.
     """
-    with start_server(host, port, app):
+    server = start_server(host, port, app, token=token, access_log=access_log, isolation=isolation)
+    with server:
         service(0)
 
 

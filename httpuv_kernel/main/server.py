@@ -29,7 +29,15 @@ from .runtime import get_runtime, running_runtime
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["LogEntry", "Server", "ServerOptions", "list_servers", "stop_all_servers", "stop_server"]
+__all__ = [
+    "LogEntry",
+    "Server",
+    "ServerOptions",
+    "check_isolation",
+    "list_servers",
+    "stop_all_servers",
+    "stop_server",
+]
 
 
 class ServerOptions(NamedTuple):
@@ -331,6 +339,17 @@ class Server:
             embed: show what it serves, too, in a frame of so many pixels' height.
         """
         self._displays.show(self._bundle(embed))
+
+
+def check_isolation(isolation: str | None) -> str:
+    """The isolation, "" for the default.
+
+    Raises:
+        ValueError: there is no such.
+    """
+    if isolation not in (None, "", "thread", "process"):
+        raise ValueError(f"isolation is 'thread' or 'process', not {isolation!r}")
+    return isolation or ""
 
 
 def stop_server(server: Server) -> None:

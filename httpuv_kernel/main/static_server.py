@@ -49,6 +49,8 @@ def run_static_server(
     *,
     background: bool = False,
     browse: bool | None = None,
+    token: bool | str = False,
+    isolation: str | None = None,
     **static_path_arguments: Any,
 ) -> WebServer | None:
     """Serve a directory, and say where (manual: runStaticServer).
@@ -60,6 +62,8 @@ def run_static_server(
         background: return the server at once; else block until Ctrl-C, the kernel's interrupt or
             `interrupt()`, and stop it.
         browse: open it in a web browser; None does so when a person sits at a desktop.
+        token: see `start_server`.
+        isolation: see `start_server`.
         static_path_arguments: see `static_path`.
 
     Returns:
@@ -69,7 +73,10 @@ def run_static_server(
         HttpuvError: as `start_server` and `static_path`.
     """
     app = directory_app(dir, **static_path_arguments)
-    server = start_at_default_port(host, app) if port is None else start_server(host, port, app)
+    start = (
+        partial(start_at_default_port, host) if port is None else partial(start_server, host, port)
+    )
+    server = start(app, token=token, isolation=isolation)
     _say(f"Serving: '{os.path.abspath(dir)}'")
     _say(f"View at: {server.url}")
     if browse if browse is not None else _has_desktop():

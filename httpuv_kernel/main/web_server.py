@@ -18,7 +18,7 @@ from ..errors import AddressNotAvailableError, PortInUseError, PortPermissionErr
 from ..hosts import Output
 from .app import App, as_app
 from .runtime import runtime_here
-from .server import Server, ServerOptions, list_servers, stop_server
+from .server import Server, ServerOptions, check_isolation, list_servers, stop_server
 
 __all__ = [
     "WebServer",
@@ -138,17 +138,6 @@ def stop_daemonized_server(server: Server) -> None:
 
 def _deprecate(old: str, new: str) -> None:
     warnings.warn(f"{old} is deprecated; use {new}", DeprecationWarning, stacklevel=3)
-
-
-def check_isolation(isolation: str | None) -> str:
-    """The isolation, "" for the default.
-
-    Raises:
-        ValueError: there is no such.
-    """
-    if isolation not in (None, "", "thread", "process"):
-        raise ValueError(f"isolation is 'thread' or 'process', not {isolation!r}")
-    return isolation or ""
 
 
 def check_token(token: bool | str) -> str:
