@@ -1,7 +1,7 @@
 """Real JupyterLab servers with jupyter-server-proxy for the tests, and notebooks in a browser.
 
-The server has an environment of its own, as on a hub; its kernel is this process's Python. The tests
-find the environments by variables, which `make test` sets:
+The server has an environment of its own, as on a hub; its kernel is this process's Python. The
+tests find the environments by variables, which `make test` sets:
 
     LAB44_PYTHON   JupyterLab 4 and jupyter-server-proxy 4.4
     LAB45_PYTHON   JupyterLab 4, Notebook 7 and jupyter-server-proxy 4.5
@@ -178,7 +178,8 @@ class Page:
 
     def _select_first(self) -> None:
         self.wait_idle()
-        self.browser.click(".jp-Notebook .jp-Cell .jp-InputPrompt")
+        prompt = ".jp-Notebook .jp-Cell .jp-InputPrompt"
+        self.browser.driver.find_element("css selector", prompt).click()  # by the mouse: it focuses
 
     def close(self) -> None:
         """Close every notebook and end the kernels."""

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
 from browser import Browser
 from helpers import wait_until
@@ -234,7 +233,6 @@ def test_without_the_proxy_it_says_what_is_missing(
         page = Page(lab, browser, HUB)
         page.open("missing", START, "start_server('127.0.0.1', 0, call)")
         page.run_cells(2)
-        page.browser.wait_for(
-            "document.querySelector('.httpuv')?.innerText.includes('pip install jupyter-server-proxy')"
-        )
+        said = "document.querySelector('.httpuv')?.innerText"
+        page.browser.wait_for(f"{said}.includes('pip install jupyter-server-proxy')")
         page.end_kernels()

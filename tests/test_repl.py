@@ -15,7 +15,7 @@ from helpers import wait_until
 from kernels import ask, get, is_free
 from terminals import CTRL_C, CTRL_D, Terminal
 
-PROMPTS = ["readline", "pyrepl", "basic", "ipython"]
+PROMPTS = ["readline", "pyrepl", "basic"]
 EMPTY_PROMPT = r"(>>>|In \[\d+\]:)"
 
 APP = """
@@ -101,7 +101,7 @@ def terminal(shared_terminal: Terminal) -> Iterator[Terminal]:
     shared_terminal.clear()
 
 
-@pytest.fixture(params=PROMPTS)
+@pytest.fixture(params=[*PROMPTS, "ipython"])
 def own_terminal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Terminal]:
     terminal = open_prompt(request.param, tmp_path)
     yield terminal
@@ -388,6 +388,28 @@ def test_without_a_terminal_there_is_no_prompt(tmp_path: Path, options: list[str
     )
     assert done.returncode == 0
     assert done.stdout.startswith("ScriptHost False")
+
+
+def test_ipythons_simple_prompt(tmp_path: Path) -> None:
+    """Read without readline: what is typed stays, though it is not drawn again."""
+    terminal = open_prompt("ipython", tmp_path)
+    try:
+        port = terminal.serve(APP)
+        terminal.run("x = 2")
+        half_type(terminal, "half = 1")
+        assert get(port, "/print").text == "x is 2"
+        terminal.wait_for("half = 1\nprinted")
+        terminal.type("2\r")
+        terminal.wait_line(EMPTY_PROMPT)
+        assert terminal.value("half") == 12
+        press_ctrl_c(terminal)
+        answer = ask(port, "/spin")
+        terminal.wait_for("spinning")
+        terminal.type(CTRL_C)
+        assert answer.result().status == 500
+        assert get(port).text == "x is 2"
+    finally:
+        terminal.close()
 
 
 # -- others at the slot --------------------------------------------------------------------------

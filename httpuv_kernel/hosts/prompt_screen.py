@@ -29,6 +29,9 @@ _ASKING = {
 class Prompt:
     """Read by the terminal itself: what is typed cannot be drawn again."""
 
+    calls_again = False
+    """Whether the hook, once it has returned, is called again for the same line."""
+
     @property
     def has_input(self) -> bool:
         """Whether keys wait that are no longer the system's."""
@@ -44,6 +47,8 @@ class Prompt:
 
 class ReadlinePrompt(Prompt):
     """Read by GNU readline, whose functions Python has loaded."""
+
+    calls_again = True
 
     def __init__(self, module: Any) -> None:
         self._library = ctypes.CDLL(module.__file__)  # None, if it is part of Python: finds it, too
@@ -65,6 +70,8 @@ class ReadlinePrompt(Prompt):
 
 class PyreplPrompt(Prompt):
     """Read by pyrepl, which does here as when it is stopped and continued."""
+
+    calls_again = True
 
     def __init__(self, reader: Any) -> None:
         self._reader = reader

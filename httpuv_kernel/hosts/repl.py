@@ -65,6 +65,7 @@ class ReplHost(OwnLoopHost):
         self._before: int | None = None
         self._stranger: int | None = None
         self._address: int | None = None
+        self._calls_again = True
 
     def is_like(self, other: Host) -> bool:
         """Whether the other one is such a host, too, and would not find another slot."""
@@ -150,6 +151,8 @@ class ReplHost(OwnLoopHost):
 
     def _send_interrupt(self) -> None:
         time.sleep(_SOON)
+        if not self._calls_again:  # the next line's call is the only one
+            self._put(self._address)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         time.sleep(_SOON)
         # If the signal was too early for select(), the next call of the hook begins with it.
@@ -161,6 +164,7 @@ class ReplHost(OwnLoopHost):
         prompt = prompt_above(_frame_below_hook())
         if prompt is None:
             return
+        self._calls_again = prompt.calls_again
         while self._fd != -1 and not prompt.has_input:
             ready = self._poll()
             _pump_tk()
@@ -183,7 +187,7 @@ class ReplHost(OwnLoopHost):
         return {fd for fd, _ in poller.poll(None if due is None else due * 1000)}
 
     def _run(self, prompt: Prompt) -> None:
-        with _no_interrupts(), off_the_line(prompt):
+        with _late_interrupts(), off_the_line(prompt):
             self._drain()
 
 
@@ -193,18 +197,23 @@ def _frame_below_hook() -> FrameType | None:
 
 
 @contextmanager
-def _no_interrupts() -> Generator[None, None, None]:
-    """Inside it SIGINT ends a callback, by the guard of `drain`, and nothing else."""
+def _late_interrupts() -> Generator[None, None, None]:
+    """Inside it SIGINT ends a callback, by the guard of `drain`; else it is raised at the end."""
+    came = False
 
-    def ignore(*_: object) -> None:
-        pass
+    def note(*_: object) -> None:
+        nonlocal came
+        if _signal.getsignal(_signal.SIGINT) is note:  # else the guard has passed it on
+            came = True
 
-    previous = _signal.signal(_signal.SIGINT, ignore)
+    previous = _signal.signal(_signal.SIGINT, note)
     try:
         yield
     finally:
-        if _signal.getsignal(_signal.SIGINT) is ignore and previous is not None:
+        if _signal.getsignal(_signal.SIGINT) is note and previous is not None:
             _signal.signal(_signal.SIGINT, previous)
+    if came:
+        raise KeyboardInterrupt
 
 
 # -- the slot ------------------------------------------------------------------------------------

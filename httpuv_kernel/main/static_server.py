@@ -73,10 +73,10 @@ def run_static_server(
         HttpuvError: as `start_server` and `static_path`.
     """
     app = directory_app(dir, **static_path_arguments)
-    start = (
-        partial(start_at_default_port, host) if port is None else partial(start_server, host, port)
-    )
-    server = start(app, token=token, isolation=isolation)
+    if port is None:
+        server = start_at_default_port(host, app, token=token, isolation=isolation)
+    else:
+        server = start_server(host, port, app, token=token, isolation=isolation)
     _say(f"Serving: '{os.path.abspath(dir)}'")
     _say(f"View at: {server.url}")
     if browse if browse is not None else _has_desktop():

@@ -16,15 +16,17 @@ from ..messages import RequestBody
 
 __all__ = ["BodyBuffer"]
 
+_WRITE_BYTES = 64 * 1024
+
 
 class BodyBuffer:
-    """Collects one request's body."""
+    """Collects one request's body. Chunks may be of a byte each: none is kept, or written, alone."""
 
-    __slots__ = ("_chunks", "_file", "_path", "_spool_bytes", "size")
+    __slots__ = ("_file", "_held", "_path", "_spool_bytes", "size")
 
     def __init__(self, spool_bytes: int) -> None:
         self._spool_bytes = spool_bytes
-        self._chunks: list[bytes] = []
+        self._held: bytes | bytearray = b""  # what is not in the file
         self._file: BinaryIO | None = None
         self._path: str | None = None
         self.size = 0
@@ -36,27 +38,41 @@ class BodyBuffer:
             OSError: the temporary file could not be made or written.
         """
         self.size += len(chunk)
-        if self._file is not None:
-            self._file.write(chunk)
-            return
-        self._chunks.append(chunk)
-        if self.size > self._spool_bytes:
+        if not self._held:
+            self._held = chunk
+        elif isinstance(self._held, bytearray):
+            self._held += chunk
+        else:
+            self._held = bytearray(self._held)
+            self._held += chunk
+        if self._file is None and self.size > self._spool_bytes:
             handle, self._path = tempfile.mkstemp(prefix="httpuv-body-")
-            # One chunk is up to 256 KiB already: a buffer would only copy it.
             self._file = os.fdopen(handle, "wb", buffering=0)
-            self._file.write(b"".join(self._chunks))
-            self._chunks.clear()
+        if self._file is not None and len(self._held) >= _WRITE_BYTES:
+            self._write_held()
+
+    def _write_held(self) -> None:
+        assert self._file is not None
+        left = memoryview(self._held)
+        while left:
+            left = left[self._file.write(left) :]
+        self._held = b""
 
     def finish(self) -> RequestBody:
-        """The whole body, as it crosses the bridge."""
+        """The whole body, as it crosses the bridge.
+
+        Raises:
+            OSError: its end could not be written.
+        """
         if self._file is not None and self._path is not None:
+            self._write_held()
             self._file.close()
             return self._path, self.size
-        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        return bytes(self._held)
 
     def discard(self) -> None:
         """Forget it and remove its file."""
-        self._chunks.clear()
+        self._held = b""
         if self._file is not None:
             self._file.close()
         if self._path is not None:

@@ -128,7 +128,6 @@ def _split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
 
 def _replace_host(fields: Fields, authority: bytes) -> bytes:
     """RFC 9112, section 3.2.2: the authority of an absolute target replaces the Host header."""
-    authority = authority.rpartition(b"@")[2]
     fields[:] = [(b"host", authority)] + [field for field in fields if field[0] != b"host"]
     return authority
 

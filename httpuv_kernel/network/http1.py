@@ -45,6 +45,8 @@ _DONE: Final = frozenset({Answering.NOTHING, Answering.CLOSED})
 _EXTRA_HEADERS: Final = {503: {"Retry-After": "1", "Refresh": "2"}}
 
 _STASH_BYTES = 64 * 1024  # what may wait unparsed behind an unanswered request
+_SLICE_BYTES = 16 * 1024  # parsed at once: some hundred requests, each of which takes memory and time
+_REST_BYTES = 64 * 1024  # after so much, others have a turn: libuv would read on, 32 times
 
 
 class Connection(asyncio.Protocol):
@@ -59,6 +61,7 @@ class Connection(asyncio.Protocol):
         "_peer",
         "_queue",
         "_reader",
+        "_rests",
         "_stash",
         "_transport",
         "listener",
@@ -74,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Exchange] = deque()
         self._answering = Answering.NOTHING
         self._advancing = False
+        self._rests = False  # others have a turn; then it goes on
         self._stash = b""
         self._deadline = math.inf
         self._ended = False  # the client sends no more
@@ -95,7 +99,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless an unanswered request stands before it."""
         # What waits goes first, also when only a client that does not read keeps it waiting.
-        if self._stash or (self._queue and self._answering is not Answering.RECEIVING):
+        waits = self._queue and self._answering is not Answering.RECEIVING
+        if self._stash or self._rests or waits:
             if self._reader.phase is not Reading.DISCARD:
                 self._stash += data
                 if len(self._stash) > _STASH_BYTES:
@@ -156,16 +161,41 @@ class Connection(asyncio.Protocol):
     # -- requests in order ---------------------------------------------------------------------
 
     def _feed(self, data: bytes) -> None:
-        rest = self._reader.feed(data)
-        while rest and not self._queue:
-            rest = self._reader.feed(rest)
-        self._stash = rest + self._stash
+        """Parse a slice, or the slices of one body; what is left waits for the next turn."""
+        start, size = 0, len(data)
+        while start < size:
+            piece = data[start : start + _SLICE_BYTES]
+            start += len(piece) - len(self._reader.feed(piece))
+            phase = self._reader.phase
+            if phase is Reading.DISCARD:
+                return
+            if phase is not Reading.BODY and start < size:
+                self._stash = data[start:]
+                self._rest()
+                return
+        if size >= _REST_BYTES:
+            self._rest()
 
     def _feed_stash(self) -> None:
         stash, self._stash = self._stash, b""
-        if stash:
+        self._transport.resume_reading()
+        self._feed(stash)
+
+    def _rest(self) -> None:
+        """Let the other connections have a turn; nothing is read, begun or parsed before."""
+        if self._answering is not Answering.CLOSED and not self._rests:
+            self._rests = True
+            self._transport.pause_reading()
+            self.listener.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._rests = False
+        if self._answering is Answering.CLOSED:
+            return
+        self._advance()
+        self._set_deadline()
+        if not self._rests and len(self._stash) <= _STASH_BYTES:
             self._transport.resume_reading()
-            self._feed(stash)
 
     def _advance(self) -> None:
         """Begin requests until one must wait; then parse what came meanwhile."""
@@ -173,7 +203,7 @@ class Connection(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while not self.writer.paused:
+            while not (self.writer.paused or self._rests):
                 if self._queue and self._answering is Answering.NOTHING:
                     self._begin(self._queue[0])
                 elif self._stash and self._answering in _READS:

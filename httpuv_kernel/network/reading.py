@@ -122,6 +122,13 @@ class RequestReader:
         return self._parse(data)
 
     def _parse(self, data: bytes) -> bytes:
+        rest = self._parse_once(data)
+        while rest and self.phase is Reading.BODY:  # of a request that asked for an upgrade
+            rest = self._parse_once(rest)
+        return rest
+
+    def _parse_once(self, data: bytes) -> bytes:
+        """Parse as far as one parser goes; returns what it leaves."""
         self._chunk = len(data)
         self._whole = 0
         if self.phase is Reading.HEAD:
@@ -166,7 +173,7 @@ class RequestReader:
         )
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n\r\n" % framing)
         self._skips_head = False
-        return self._parse(rest) if rest else rest
+        return rest
 
     def _remember(self, data: bytes) -> None:
         """A chunk that is just one request: a client that sends it again is not parsed again."""
