@@ -142,6 +142,11 @@ class HTTPUV(SingletonConfigurable):
         help="A request that waits this long for a busy kernel gets 503, browsers a page that "
         "reloads itself; 0 lets it wait until the kernel is idle.",
     ).tag(config=True)
+    output_limit = CInt(
+        1_000_000,
+        help="Characters that handlers may print in a minute; the rest is left out, with a note. "
+        "A notebook keeps all that is printed, in its file too. Read when the first server starts.",
+    ).tag(config=True)
     journal_entries = CInt(
         1000,
         help="How many of the last responses of a server are kept for %httpuv_log and "

@@ -242,7 +242,12 @@ class Page:
         """Save the notebook by Ctrl+S; the text of its file."""
         before = self.path.stat().st_mtime_ns
         self.keys(Keys.CONTROL, "s")
-        wait_until(lambda: self.path.stat().st_mtime_ns != before, 15)
+
+        def is_written() -> bool:
+            changed = self.path.stat().st_mtime_ns != before
+            return changed and self.path.read_text().rstrip().endswith("}")
+
+        wait_until(is_written, 15)
         return self.path.read_text()
 
     # -- the panel of a server -----------------------------------------------------------------

@@ -254,6 +254,7 @@ def test_one_who_leaves_before_on_ws_open_has_begun(who: str) -> None:
             peer.reset()
             wait_until(lambda: len(inbox) > 1)
         run_until_idle(0.1)
+        serve_until(lambda: len(room.events) == len(room.sockets))
     assert room.events == [1006] * len(room.sockets)
     assert who == "server" or room.sockets == []
     assert not sockets._open

@@ -16,8 +16,9 @@ import sys
 import threading
 
 from .base import Host, Output
+from .output import FloodGate, as_output
 
-__all__ = ["Host", "Output", "find_host"]
+__all__ = ["FloodGate", "Host", "Output", "as_output", "find_host"]
 
 
 def find_host() -> Host:

@@ -20,6 +20,9 @@ __all__ = ["Host", "Output", "wait_readable"]
 class Output:
     """Runs functions so that what they print goes where it belongs; here: where it goes anyway."""
 
+    follows_service = True
+    """Whether inside `service()` the output of who called that is used instead."""
+
     def __init__(self) -> None:
         self.context = contextvars.copy_context()
         """The variables of the place that this output belongs to."""
@@ -32,6 +35,10 @@ class Output:
     def run_step(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Call a step of a task that runs in a copy of `context` already."""
         return function(*arguments)
+
+    def show_error(self, host: Host, error: BaseException, where: str) -> None:
+        """Show the user what a callback raised."""
+        self.run(host.show_error, error, where)
 
 
 class Host(ABC):

@@ -44,11 +44,14 @@ class AppServer(Protocol):
     """What an exchange needs of its server."""
 
     app: App
-    output: Output
     queue: CallbackQueue
     network: Questions
     tells_begin: bool
     """Whether the network side is to know when a handler begins."""
+
+    @property
+    def output(self) -> Output:
+        """Where its callbacks' output goes."""
 
     def relisten(self) -> None:
         """Its network side was started again: tell it what it is not told by `LISTEN`."""

@@ -21,8 +21,9 @@ from types import TracebackType
 from typing import Any
 
 from ..bridge import Channel, Questions
+from ..config import HTTPUV
 from ..errors import HandlerInterrupted, MainThreadError
-from ..hosts import Host, Output
+from ..hosts import FloodGate, Host, Output
 from ..messages import ALARM
 from .app import call_user, user_traceback
 from .interrupts import InterruptGuard
@@ -70,6 +71,7 @@ class MainLoop:
         self.stops = 0
         """Calls of `stop_service` so far."""
         self._waiters: list[asyncio.Future[None]] = []
+        self.flood_gate = FloodGate(HTTPUV.instance().output_limit)
         host.attach(self._inbox.wake.fileno(), self.drain)
 
     def move_to(self, host: Host) -> None:
@@ -329,9 +331,10 @@ class MainLoop:
     def call(self, output: Output, function: Callable[..., Any], *arguments: object) -> Any:
         """Call user code; its output goes to `output`, inside `service()` to who called that."""
         try:
-            if self._serving:
-                return call_user(function, *arguments)
-            return output.run(call_user, function, *arguments)
+            with self.flood_gate:
+                if self._serving and output.follows_service:
+                    return call_user(function, *arguments)
+                return output.run(call_user, function, *arguments)
         except KeyboardInterrupt:
             self._guard.pending = True  # the callback is over; service() is to raise it, too
             raise
@@ -342,10 +345,11 @@ class MainLoop:
             error = error.__cause__  # what carried it out of the loop is no news
         user_traceback(error)
         try:
-            if self._serving:
-                self.host.show_error(error, where)
-            else:
-                output.run(self.host.show_error, error, where)
+            with self.flood_gate:
+                if self._serving and output.follows_service:
+                    self.host.show_error(error, where)
+                else:
+                    output.show_error(self.host, error, where)
         except Exception:  # such as a stderr that is closed
             log.error("%s: %r", where, error)
 
@@ -364,18 +368,17 @@ class MainLoop:
         self, coroutine: Coroutine[Any, Any, Any], output: Output
     ) -> Coroutine[Any, Any, Any]:
         """A coroutine of user code whose steps an interrupt may end, but not their loop."""
-        return _GuardedCoroutine(coroutine, output, self._guard)
+        return _GuardedCoroutine(coroutine, output, self)
 
 
 class _GuardedCoroutine(Coroutine[Any, Any, Any]):
     """asyncio re-raises KeyboardInterrupt and SystemExit out of its loop, which ends a kernel."""
 
-    def __init__(
-        self, coroutine: Coroutine[Any, Any, Any], output: Output, guard: InterruptGuard
-    ) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], output: Output, loop: MainLoop) -> None:
         self._coroutine = coroutine
         self._output = output
-        self._guard = guard
+        self._guard = loop._guard
+        self._flood_gate = loop.flood_gate
 
     def send(self, value: Any) -> Any:
         """Run a step."""
@@ -401,7 +404,8 @@ class _GuardedCoroutine(Coroutine[Any, Any, Any]):
     def _step(self, function: Callable[..., Any], argument: object) -> Any:
         with self._guard:
             try:
-                return self._output.run_step(call_user, function, argument)
+                with self._flood_gate:
+                    return self._output.run_step(call_user, function, argument)
             except (KeyboardInterrupt, SystemExit) as error:
                 if isinstance(error, KeyboardInterrupt):
                     self._guard.pending = True

@@ -19,7 +19,7 @@ from ..browser_url import Candidate, environment_origins
 from ..config import HTTPUV
 from ..display import Displays, ServerView, server_html, server_text
 from ..fields import ResponseHead
-from ..hosts import Output
+from ..hosts import Output, as_output
 from ..static_paths import StaticPath, StaticPathOptions, StaticTable, normalise_prefix
 from .app import App, as_app, as_static_paths
 from .later import CallbackQueue
@@ -85,8 +85,9 @@ class Server:
     def __init__(self, app: App, output: Output, options: ServerOptions) -> None:
         self.app = app
         """The app, with nothing left to guess."""
-        self.output = output
-        """Where its callbacks' output goes: the cell that started it."""
+        self.cell_output = output
+        """Output to the cell that started it."""
+        self._output = output
         self.name = options.name
         """How the user calls it; "" when it has no name."""
         self.token = options.token
@@ -144,6 +145,19 @@ class Server:
     def url(self) -> str:
         """The URL of its root."""
         raise NotImplementedError
+
+    @property
+    def output(self) -> Output:
+        """Where its callbacks' prints, displays and tracebacks go; `cell_output` at first.
+
+        Set it to an `ipywidgets.Output`, a `logging.Logger`, a file, None for nowhere, or to
+        `cell_output` again; that one gives way, inside `service()`, to the cell that called it.
+        """
+        return self._output
+
+    @output.setter
+    def output(self, target: object) -> None:
+        self._output = as_output(target)
 
     # -- static paths ----------------------------------------------------------------------------
 

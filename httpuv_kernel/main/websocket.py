@@ -138,15 +138,20 @@ class WebSocket:
 
     def accept(self) -> None:
         """Answer the handshake, once; done by the first send and when `on_ws_open` returns."""
-        with self._lock:
-            if self._accepted:
-                return
-            chosen = self.subprotocol
-            if chosen is not None and chosen not in self.offered_subprotocols:
-                self.subprotocol = None  # so that it can be closed
-                raise ValueError(f"the client does not offer the subprotocol {chosen!r}")
-            self._accepted = True
-            self._network.send((messages.WS_ACCEPT, self.handle, chosen))
+        if not self._accepted:
+            with self._lock:
+                self._answer_handshake()
+
+    def _answer_handshake(self) -> None:
+        """The same, for who holds the lock."""
+        if self._accepted:
+            return
+        chosen = self.subprotocol
+        if chosen is not None and chosen not in self.offered_subprotocols:
+            self.subprotocol = None  # so that it can be closed
+            raise ValueError(f"the client does not offer the subprotocol {chosen!r}")
+        self._network.send((messages.WS_ACCEPT, self.handle, chosen))
+        self._accepted = True  # last: who sees it without the lock goes on to send
 
     def taken(self, count: int, flushed: int | None = None) -> None:
         """The connection took so many bytes, and all before this flush; None: no more is coming.
@@ -187,11 +192,12 @@ def broadcast(sockets: Iterable[WebSocket], message: str | bytes) -> None:
         TypeError: neither str nor bytes-like.
     """
     data, binary = _encoded_message(message)
+    size = len(data)
     targets = [socket for socket in sockets if socket.is_open]
     for socket in targets:
         socket.accept()
         with socket._lock:
-            socket._in_flight += len(data)
+            socket._in_flight += size
     for network in {socket._network for socket in targets}:
         handles = tuple(socket.handle for socket in targets if socket._network is network)
         network.send((messages.WS_BROADCAST, handles, data, binary))
@@ -244,7 +250,10 @@ class _Dispatch:
 
     def message(self, binary: bool, message: str | bytes) -> None:
         """Run the message callbacks, and tell the network side what is handled."""
-        size = len(message) if binary else len(message.encode())  # type: ignore[union-attr]
+        if isinstance(message, bytes) or message.isascii():
+            size = len(message)
+        else:
+            size = len(message.encode())
         self._handled += size + messages.WS_MESSAGE_COST
         # After a failure it is being closed with 1011.
         callbacks = [] if self._failed else list(self.socket.message_callbacks)
@@ -273,7 +282,7 @@ class _Dispatch:
             except BaseException as error:
                 self._fail(error)
                 continue
-            if asyncio.iscoroutine(result):
+            if result is not None and asyncio.iscoroutine(result):  # the test is slow
                 self._busy = True
                 output = self.server.output
                 task = loop.host.create_task(loop.guarded(result, output), output.context.copy())

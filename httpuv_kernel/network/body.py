@@ -20,7 +20,7 @@ _WRITE_BYTES = 64 * 1024
 
 
 class BodyBuffer:
-    """Collects one request's body. Chunks may be of a byte each: none is kept, or written, alone."""
+    """Collects one request's body. Chunks may have a byte each: none is kept or written alone."""
 
     __slots__ = ("_file", "_held", "_path", "_spool_bytes", "size")
 
@@ -51,22 +51,26 @@ class BodyBuffer:
         if self._file is not None and len(self._held) >= _WRITE_BYTES:
             self._write_held()
 
-    def _write_held(self) -> None:
-        assert self._file is not None
-        left = memoryview(self._held)
-        while left:
-            left = left[self._file.write(left) :]
-        self._held = b""
-
-    def finish(self) -> RequestBody:
-        """The whole body, as it crosses the bridge.
+    def end(self) -> None:
+        """It is whole.
 
         Raises:
             OSError: its end could not be written.
         """
-        if self._file is not None and self._path is not None:
+        if self._file is not None:
             self._write_held()
             self._file.close()
+
+    def _write_held(self) -> None:
+        assert self._file is not None
+        left = memoryview(self._held)
+        while left:  # a disk that is nearly full takes a part
+            left = left[self._file.write(left) :]
+        self._held = b""
+
+    def finish(self) -> RequestBody:
+        """The whole body, as it crosses the bridge."""
+        if self._path is not None:
             return self._path, self.size
         return bytes(self._held)
 

@@ -24,6 +24,7 @@ from ..messages import ACK, BODY, GONE, HEADERS, REQUEST, WS_CLOSED, WS_OPEN
 from .exchange import NEXT_ANSWERING, Answering, Exchange, Reply
 from .framing import RequestRefused, error_response
 from .handshake import answer_handshake, asks_for_websocket, upgrade_refusal
+from .inflow import Inflow
 from .listener import Listener, endpoint
 from .pages import error_reply
 from .reading import Reading, RequestReader
@@ -44,10 +45,6 @@ _DONE: Final = frozenset({Answering.NOTHING, Answering.CLOSED})
 
 _EXTRA_HEADERS: Final = {503: {"Retry-After": "1", "Refresh": "2"}}
 
-_STASH_BYTES = 64 * 1024  # what may wait unparsed behind an unanswered request
-_SLICE_BYTES = 16 * 1024  # parsed at once: some hundred requests, each of which takes memory and time
-_REST_BYTES = 64 * 1024  # after so much, others have a turn: libuv would read on, 32 times
-
 
 class Connection(asyncio.Protocol):
     """One client. Everything runs on the network thread."""
@@ -57,12 +54,11 @@ class Connection(asyncio.Protocol):
         "_answering",
         "_deadline",
         "_ended",
+        "_inflow",
         "_local",
         "_peer",
         "_queue",
         "_reader",
-        "_rests",
-        "_stash",
         "_transport",
         "listener",
         "writer",
@@ -77,8 +73,6 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Exchange] = deque()
         self._answering = Answering.NOTHING
         self._advancing = False
-        self._rests = False  # others have a turn; then it goes on
-        self._stash = b""
         self._deadline = math.inf
         self._ended = False  # the client sends no more
 
@@ -90,6 +84,7 @@ class Connection(asyncio.Protocol):
         listener = self.listener
         self._transport = transport
         self.writer = ResponseWriter(self, transport, listener.limits, listener.loop)
+        self._inflow = Inflow(self._reader, transport, listener.loop, self._go_on)
         self._peer = endpoint(transport, "peername")
         self._local = endpoint(transport, "sockname")
         self._deadline = monotonic() + listener.limits.header_timeout
@@ -99,15 +94,13 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless an unanswered request stands before it."""
         # What waits goes first, also when only a client that does not read keeps it waiting.
+        inflow = self._inflow
         waits = self._queue and self._answering is not Answering.RECEIVING
-        if self._stash or self._rests or waits:
-            if self._reader.phase is not Reading.DISCARD:
-                self._stash += data
-                if len(self._stash) > _STASH_BYTES:
-                    self._transport.pause_reading()
-            return
-        self._feed(data)
-        self._set_deadline()
+        if waits or inflow.kept or inflow.rests:
+            inflow.keep(data)
+        else:
+            inflow.feed(data)
+            self._set_deadline()
 
     def eof_received(self) -> bool:
         """The client sends no more. A response on its way still goes out; nothing else does."""
@@ -160,42 +153,12 @@ class Connection(asyncio.Protocol):
 
     # -- requests in order ---------------------------------------------------------------------
 
-    def _feed(self, data: bytes) -> None:
-        """Parse a slice, or the slices of one body; what is left waits for the next turn."""
-        start, size = 0, len(data)
-        while start < size:
-            piece = data[start : start + _SLICE_BYTES]
-            start += len(piece) - len(self._reader.feed(piece))
-            phase = self._reader.phase
-            if phase is Reading.DISCARD:
-                return
-            if phase is not Reading.BODY and start < size:
-                self._stash = data[start:]
-                self._rest()
-                return
-        if size >= _REST_BYTES:
-            self._rest()
-
-    def _feed_stash(self) -> None:
-        stash, self._stash = self._stash, b""
-        self._transport.resume_reading()
-        self._feed(stash)
-
-    def _rest(self) -> None:
-        """Let the other connections have a turn; nothing is read, begun or parsed before."""
-        if self._answering is not Answering.CLOSED and not self._rests:
-            self._rests = True
-            self._transport.pause_reading()
-            self.listener.loop.call_soon(self._go_on)
-
     def _go_on(self) -> None:
-        self._rests = False
-        if self._answering is Answering.CLOSED:
-            return
-        self._advance()
-        self._set_deadline()
-        if not self._rests and len(self._stash) <= _STASH_BYTES:
-            self._transport.resume_reading()
+        """The others have had their turn."""
+        if self._answering is not Answering.CLOSED:
+            self._advance()
+            self._set_deadline()
+            self._inflow.read_on()
 
     def _advance(self) -> None:
         """Begin requests until one must wait; then parse what came meanwhile."""
@@ -203,11 +166,11 @@ class Connection(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while not (self.writer.paused or self._rests):
+            while not (self.writer.paused or self._inflow.rests):
                 if self._queue and self._answering is Answering.NOTHING:
                     self._begin(self._queue[0])
-                elif self._stash and self._answering in _READS:
-                    self._feed_stash()
+                elif self._inflow.kept and self._answering in _READS:
+                    self._inflow.feed_kept()
                 else:
                     break
         finally:
@@ -343,10 +306,10 @@ class Connection(asyncio.Protocol):
         listener.replace(self, successor, exchange.id)
         transport.set_protocol(successor)
         transport.write(handshake.head)
-        stash, self._stash = self._stash, b""
         transport.resume_reading()
-        if stash:
-            successor.data_received(stash)
+        kept = self._inflow.take()
+        if kept:
+            successor.data_received(kept)
 
     def respond(
         self, waited: float, head: ResponseHead, body: bytes, source: BodySource | None = None
@@ -437,7 +400,7 @@ class Connection(asyncio.Protocol):
         for exchange in self._queue:
             exchange.discard()
         self._queue.clear()
-        self._stash = b""
+        self._inflow.take()
 
     # -- phases and deadlines ------------------------------------------------------------------
 

@@ -263,8 +263,7 @@ class RequestReader:
         try:
             exchange.body.append(chunk)
         except OSError as error:
-            log.error("a request body could not be stored: %s", error)
-            raise RequestRefused(507, "no room to store the request body") from error
+            raise _not_stored(error) from error
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -273,6 +272,11 @@ class RequestReader:
         exchange = self._exchange
         if exchange is None or self.phase is Reading.DISCARD:
             raise _StopParsing
+        if exchange.body is not None:
+            try:
+                exchange.body.end()
+            except OSError as error:
+                raise _not_stored(error) from error
         self._exchange = None
         exchange.complete = True
         announced = self.phase is Reading.BODY
@@ -313,3 +317,8 @@ class RequestReader:
         if phase not in _NEXT[self.phase]:
             raise RuntimeError(f"reading: {self.phase.name} cannot become {phase.name}")
         self.phase = phase
+
+
+def _not_stored(error: OSError) -> RequestRefused:
+    log.error("a request body could not be stored: %s", error)
+    return RequestRefused(507, "no room to store the request body")

@@ -22,6 +22,11 @@ from websockets.protocol import Protocol as FrameProtocol
 from ..messages import WS_CLOSED, WS_MESSAGE, WS_MESSAGE_COST, WS_SENT
 from .listener import Listener
 
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # the library was built without
+    from websockets.utils import apply_mask
+
 __all__ = ["WebSocketConnection", "broadcast"]
 
 log = logging.getLogger("httpuv_kernel")
@@ -34,6 +39,13 @@ _SENT_BYTES = 64 * 1024  # how much is sent before the main side is told, unless
 # became is counted. A socket then holds the window, one largest message and 4 MiB; a whole read
 # would become 256 MiB.
 _INFLATE_BYTES = 4 * 1024
+
+# Frames of less than 126 bytes have their length in one byte (section 5.2). Most messages are such
+# a frame, whole and in a read of its own; the library needs five times as long for one.
+_SHORT_BYTES = 125
+_TEXT, _BINARY = 0x80 | Opcode.TEXT, 0x80 | Opcode.BINARY  # whole, and not compressed
+_MASKED = 0x80
+_SHORT_HEAD, _KEY = 2, 4
 
 
 class _Frames(FrameProtocol):
@@ -66,11 +78,15 @@ class WebSocketConnection(asyncio.Protocol):
         "_paused",
         "_pinged_at",
         "_reading_paused",
+        "_takes_short",
         "_transport",
+        "_unframed",
         "_unread",
         "_unreported",
         "_wants_flush",
+        "compression",
         "id",
+        "kind",
     )
 
     def __init__(
@@ -87,11 +103,17 @@ class WebSocketConnection(asyncio.Protocol):
             SERVER, state=State.OPEN, max_size=listener.limits.message_bytes, logger=_frame_log
         )
         self._frames.extensions = list(extensions)
-        self._message = bytearray()  # its fragments so far
+        self.compression = extensions[0] if extensions else None
+        """What its messages are compressed with."""
+        self.kind = repr(self.compression)
+        """Equal for those whose messages are compressed alike."""
+        self._takes_short = not extensions and listener.limits.message_bytes >= _SHORT_BYTES
+        self._message: bytearray | None = None  # its fragments so far, once there is one
         self._is_text = False
         self._in_flight = 0
         self._reading_paused = False
         self._unread = b""  # waits while reading is paused
+        self._unframed = 0  # what came, less the frames that were seen in it at their least size
         self._paused = False
         self._over_since = math.inf
         self._left = 0
@@ -106,7 +128,13 @@ class WebSocketConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take frames apart."""
         self._heard_at = monotonic()
-        self._read(data)
+        if self._is_short_message(data):
+            self._is_text = data[0] == _TEXT
+            start = _SHORT_HEAD + _KEY
+            self._deliver(apply_mask(data[start:], data[_SHORT_HEAD:start]))
+        else:
+            self._unframed += len(data)
+            self._read(data)
 
     def eof_received(self) -> bool:
         """The client has gone, with a close frame or without."""
@@ -121,7 +149,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._listener.bridge.post((WS_CLOSED, self.id, int(code), reason))
         self._listener.forget(self.id)
         self._listener.dismiss(self)
-        self._message.clear()
+        self._message = None
         self._unread = b""
 
     def pause_writing(self) -> None:
@@ -139,6 +167,25 @@ class WebSocketConnection(asyncio.Protocol):
         self._report()
 
     # -- frames in -------------------------------------------------------------------------------
+
+    def _is_short_message(self, data: bytes) -> bool:
+        """Whether this is a short message in one frame, and the library need not see it.
+
+        It may begin in the middle of another frame, part of which the library has. `_unframed` is
+        never less than that part, so it is 0 only between two frames. It stays above after a length
+        in more bytes than it needs, which costs that socket nothing but speed.
+        """
+        size = len(data) - _SHORT_HEAD - _KEY
+        return (
+            0 <= size <= _SHORT_BYTES
+            and data[1] == _MASKED | size
+            and data[0] in (_TEXT, _BINARY)
+            and self._takes_short
+            and self._unframed == 0
+            and self._message is None
+            and not self._reading_paused
+            and self._frames.state is State.OPEN
+        )
 
     def _read(self, data: bytes) -> None:
         """Take frames apart until the main side has enough; the rest waits."""
@@ -161,16 +208,18 @@ class WebSocketConnection(asyncio.Protocol):
         self._write()
 
     def _on_frame(self, frame: Frame) -> None:
+        self._unframed -= _least_size(frame)
         if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
             self._is_text = frame.opcode is Opcode.TEXT
             if frame.fin:
                 self._deliver(frame.data)
             else:
-                self._message += frame.data
+                self._message = bytearray(frame.data)
         elif frame.opcode is Opcode.CONT:
+            assert self._message is not None  # else the library has failed the connection
             self._message += frame.data
             if frame.fin:
-                whole, self._message = self._message, bytearray()
+                whole, self._message = self._message, None
                 self._deliver(whole)
 
     def _deliver(self, data: bytes | bytearray | memoryview) -> None:
@@ -181,6 +230,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._failed = True
             if self._frames.state is State.OPEN:
                 self._frames.fail(1007, "the text is not UTF-8")
+                self._write()
             return
         self._listener.bridge.post((WS_MESSAGE, self.id, not self._is_text, message))
         self._in_flight += len(data) + WS_MESSAGE_COST
@@ -216,13 +266,17 @@ class WebSocketConnection(asyncio.Protocol):
 
     def send(self, data: bytes, binary: bool) -> None:
         """Send a message; nothing once the socket is closing."""
+        size = len(data)
         if self._frames.state is State.OPEN:
-            if binary:
-                self._frames.send_binary(data)
+            if self.compression is None and size <= _SHORT_BYTES:
+                self._transport.write(bytes((_BINARY if binary else _TEXT, size)) + data)
             else:
-                self._frames.send_text(data)
-            self._write()
-        self._sent(len(data))
+                if binary:
+                    self._frames.send_binary(data)
+                else:
+                    self._frames.send_text(data)
+                self._write()
+        self._sent(size)
 
     def send_frame(self, wire: bytes, size: int) -> None:
         """Send a message that is a frame already."""
@@ -297,24 +351,26 @@ class WebSocketConnection(asyncio.Protocol):
         sock = self._transport.get_extra_info("socket")
         return -1 if sock is None else int(sock.fileno())
 
-    @property
-    def compression(self) -> Extension | None:
-        """What its messages are compressed with."""
-        return self._frames.extensions[0] if self._frames.extensions else None
-
 
 _frame_log = logging.getLogger("httpuv_kernel.websocket")
+
+
+def _least_size(frame: Frame) -> int:
+    """How many bytes a client needs for a frame that is not compressed (section 5.2)."""
+    size = len(frame.data)
+    long = 0 if size <= _SHORT_BYTES else 2 if size < 65536 else 8
+    return _SHORT_HEAD + long + _KEY + size
 
 
 def broadcast(connections: list[WebSocketConnection], data: bytes, binary: bool) -> None:
     """Send one message to many; framed once, and compressed once for all that compress alike."""
     frame = Frame(Opcode.BINARY if binary else Opcode.TEXT, data)
     wires: dict[str, bytes] = {}
+    size = len(data)
     for connection in connections:
-        compression = connection.compression
-        key = repr(compression)
-        wire = wires.get(key)
+        wire = wires.get(connection.kind)
         if wire is None:
+            compression = connection.compression
             extensions = [compression] if compression is not None else []
-            wire = wires[key] = frame.serialize(mask=False, extensions=extensions)
-        connection.send_frame(wire, len(data))
+            wire = wires[connection.kind] = frame.serialize(mask=False, extensions=extensions)
+        connection.send_frame(wire, size)
