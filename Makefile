@@ -1,20 +1,35 @@
-# Everything makes what it needs: a virtual environment in .venv, and for the tests what Debian has.
+# Everything makes what it needs: a virtual environment in .venv, others beside it for the tests, and
+# what Debian has.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The oldest line of ipykernel that is still common, for the tests that run in both.
+# For the tests that run in both: the oldest line of ipykernel that is still common, with IPython 8.
 OLD := .venv-ipykernel6
+# Where Python's prompt is another.
+PYTHON313 ?= $(shell tests/find_python.sh 3.13)
+NEW := .venv-python313
+# A Jupyter server of its own, with either line of its proxy.
+LAB44 := .venv-lab44
+LAB45 := .venv-lab45
 AUTOBAHN := .venv-autobahn
+OTHERS := $(OLD) $(NEW) $(LAB44) $(LAB45)
 
-.PHONY: demo test style types bench autobahn clean
+.PHONY: demo test test-process style types bench autobahn clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python notebooks/demo.py $(if $(ONCE),--once)
 
-test: $(VENV)/.tools $(OLD)/.installed
+test: $(VENV)/.tools $(addsuffix /.installed,$(OTHERS))
 	tests/setup_debian.sh
-	IPYKERNEL6_PYTHON=$(abspath $(OLD)/bin/python) $(BIN)/python -m pytest $(ARGS)
+	IPYKERNEL6_PYTHON=$(abspath $(OLD)/bin/python) IPYTHON8_PYTHON=$(abspath $(OLD)/bin/python) \
+	PYTHON313_PYTHON=$(if $(PYTHON313),$(abspath $(NEW)/bin/python)) \
+	LAB44_PYTHON=$(abspath $(LAB44)/bin/python) LAB45_PYTHON=$(abspath $(LAB45)/bin/python) \
+	$(BIN)/python -m pytest $(ARGS)
+
+# The behaviour of servers once more, with the network side in a process of its own.
+test-process: $(VENV)/.tools
+	HTTPUV_TEST_ISOLATION=process $(BIN)/python -m pytest -m "not kernel and not browser" $(ARGS)
 
 style: $(VENV)/.tools
 	$(BIN)/ruff check .
@@ -28,7 +43,6 @@ bench: $(VENV)/.tools
 	$(BIN)/pip install --quiet --requirement benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# The Autobahn test suite against a WebSocket server, some eight minutes; CASES="7.* 9.1.1" runs some.
 autobahn: $(VENV)/.installed $(AUTOBAHN)/.installed
 	$(BIN)/python tests/autobahn/run.py $(AUTOBAHN)/bin/wstest
 
@@ -43,7 +57,24 @@ $(VENV)/.tools: $(VENV)/.installed
 
 $(OLD)/.installed: pyproject.toml
 	tests/make_venv.sh $(PYTHON) $(OLD)
-	$(OLD)/bin/pip install --quiet --editable . 'ipykernel>=6.31,<7'
+	$(OLD)/bin/pip install --quiet --editable . 'ipykernel>=6.31,<7' 'ipython<9' 'PySide6-Essentials>=6.6'
+	touch $@
+
+# Without that Python its tests skip, but not in CI.
+$(NEW)/.installed: pyproject.toml
+	mkdir -p $(NEW)
+	[ -z "$(PYTHON313)" ] || tests/make_venv.sh "$(PYTHON313)" $(NEW)
+	[ -z "$(PYTHON313)" ] || $(NEW)/bin/pip install --quiet --editable .
+	touch $@
+
+$(LAB44)/.installed:
+	tests/make_venv.sh $(PYTHON) $(LAB44)
+	$(LAB44)/bin/pip install --quiet 'jupyterlab>=4,<5' 'jupyter-server-proxy==4.4.*'
+	touch $@
+
+$(LAB45)/.installed:
+	tests/make_venv.sh $(PYTHON) $(LAB45)
+	$(LAB45)/bin/pip install --quiet 'jupyterlab>=4,<5' 'notebook>=7,<8' 'jupyter-server-proxy==4.5.*'
 	touch $@
 
 $(AUTOBAHN)/.installed: tests/autobahn/setup.sh | $(VENV)/.installed
@@ -51,4 +82,4 @@ $(AUTOBAHN)/.installed: tests/autobahn/setup.sh | $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLD) build dist *.egg-info
+	rm -rf $(VENV) $(OTHERS) $(AUTOBAHN) build dist *.egg-info

@@ -126,22 +126,28 @@ class ReplHost(OwnLoopHost):
 
         Python handles a signal as the first thing of a function, ahead of any `try` in it: Ctrl-C
         pressed just before the call would raise out of the hook. A generator goes on where it
-        was, inside its `try`.
+        was, inside its `try`. The next such place is the end of a loop's turn, hence two loops:
+        keys that are hammered come that fast.
         """
         interrupted = False
         while True:
             try:
-                if interrupted:
-                    self._interrupt_prompt()
-                    interrupted = False
-                yield 0
-                self._put(_NOTHING)  # callbacks may read a line themselves
-                self._wait_for_key()
                 self._put(self._address)
-            except Exception:
-                log.exception("nothing is answered at the prompt any more")
-                self.let_go()
-            except BaseException:  # the user's handler of SIGINT: KeyboardInterrupt, SystemExit
+                while True:
+                    try:
+                        if interrupted:
+                            self._interrupt_prompt()
+                            interrupted = False
+                        yield 0
+                        self._put(_NOTHING)  # callbacks may read a line themselves
+                        self._wait_for_key()
+                        self._put(self._address)
+                    except Exception:
+                        log.exception("nothing is answered at the prompt any more")
+                        self.let_go()
+                    except BaseException:  # the user's handler: KeyboardInterrupt, SystemExit
+                        interrupted = True
+            except BaseException:
                 interrupted = True
 
     def _interrupt_prompt(self) -> None:

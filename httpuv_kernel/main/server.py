@@ -5,6 +5,7 @@ Main side; every function may be called in any thread.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -284,9 +285,8 @@ class Server:
 
     def _content(self) -> str:
         """What it serves, in a few words."""
-        parts = [
-            f"{prefix} → {path.path}" for prefix, path in self._static_paths.items() if path.path
-        ]
+        paths = self._static_paths.items()
+        parts = [f"{prefix} → {_near(path.path)}" for prefix, path in paths if path.path]
         if self.app.call is not None:
             name = getattr(self.app.call, "__qualname__", type(self.app.call).__name__)
             parts.append(f"{name}()")
@@ -353,6 +353,12 @@ class Server:
             embed: show what it serves, too, in a frame of so many pixels' height.
         """
         self._displays.show(self._bundle(embed))
+
+
+def _near(path: str) -> str:
+    """The path, from the working directory when it is below that."""
+    here = os.path.join(os.getcwd(), "")
+    return path[len(here) :] if path.startswith(here) else path
 
 
 def check_isolation(isolation: str | None) -> str:

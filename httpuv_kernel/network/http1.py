@@ -43,6 +43,9 @@ _READS: Final = frozenset({Answering.NOTHING, Answering.RECEIVING})
 # The response is written as far as this side is concerned.
 _DONE: Final = frozenset({Answering.NOTHING, Answering.CLOSED})
 
+# While it is one of these, on_ws_open may run, or have run.
+_OPENS: Final = frozenset({Answering.UPGRADING, Answering.CLOSED})
+
 _EXTRA_HEADERS: Final = {503: {"Retry-After": "1", "Refresh": "2"}}
 
 
@@ -137,7 +140,7 @@ class Connection(asyncio.Protocol):
     def request_read(self, exchange: Exchange) -> None:
         """A request came."""
         exchange.begun = monotonic()
-        self.listener.journal.requests += 1
+        self.listener.journal.count(exchange)
         self._queue.append(exchange)
         self._advance()
 
@@ -263,7 +266,7 @@ class Connection(asyncio.Protocol):
         """If the main side was asked, it need not answer."""
         if exchange.id:
             self.listener.bridge.post((GONE, exchange.id))
-            if self._answering is Answering.UPGRADING:
+            if self._answering in _OPENS and asks_for_websocket(exchange):
                 self.listener.bridge.post((WS_CLOSED, exchange.id, 1006, ""))
 
     def _refuse(self, exchange: Exchange) -> None:

@@ -11,6 +11,7 @@ from time import monotonic, time
 
 from ..messages import JournalEntry
 from .exchange import Exchange
+from .gate import INTERNAL
 
 __all__ = ["Journal"]
 
@@ -29,10 +30,17 @@ class Journal:
         self.requests = 0
         """Requests that came so far."""
 
+    def count(self, exchange: Exchange) -> None:
+        """A request came. What the panel in the notebook asks is not the user's."""
+        if not exchange.facts.target.startswith(INTERNAL):
+            self.requests += 1
+
     def record(self, peer: str, exchange: Exchange, status: int, size: int) -> None:
         """A response is written, with so many bytes of body."""
-        now = monotonic()
         target = exchange.facts.target
+        if target.startswith(INTERNAL):
+            return
+        now = monotonic()
         seconds, waited = now - exchange.begun, exchange.waited
         self._entries.append((now, peer, exchange.method, target, status, size, seconds, waited))
         if self._logs:

@@ -190,7 +190,10 @@ class Listener:
     def stop_by_page(self) -> None:
         """Close, once the page has its answer; the main side may be busy and hears of it later."""
         self.bridge.post((STOPPED, self.id))
-        self.loop.call_later(_ANSWER_TIME, lambda: self.loop.create_task(self.close()))
+        self.loop.call_later(_ANSWER_TIME, self._close_soon)
+
+    def _close_soon(self) -> None:
+        self._closing = self.loop.create_task(self.close())  # the loop has a weak reference only
 
     # -- what connections need -----------------------------------------------------------------
 

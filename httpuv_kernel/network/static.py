@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from hmac import compare_digest
+from html import escape
 from typing import NamedTuple
 
 from ..fields import ResponseHead, response_head, status_line
@@ -57,6 +58,9 @@ _CONDITIONS = frozenset(
         b"range",
     }
 )
+# jupyter-server-proxy 4.5 names itself, and takes the Location of a redirect for one of its own root.
+_PROXY = b"x-proxycontextpath"
+_REFRESH = b'<!DOCTYPE html><meta http-equiv="refresh" content="0; url=%s">'
 _CACHE_SIZE = 4096
 _CACHED_PATH = 512
 
@@ -363,8 +367,10 @@ def _add_slash(rule: StaticRule, exchange: Exchange) -> Reply:
     """
     path, mark, query = exchange.facts.target.partition(b"?")
     last = path.rpartition(b"/")[2]
-    location = (b"./" if b":" in last else b"") + last + b"/" + mark + query
-    return _error(rule, exchange, 308, Location=location.decode("latin-1"))
+    location = ((b"./" if b":" in last else b"") + last + b"/" + mark + query).decode("latin-1")
+    if any(name == _PROXY for name, _ in exchange.fields) and accepts_html(exchange.fields):
+        return _page_answer(rule, _REFRESH % escape(location).encode())
+    return _error(rule, exchange, 308, Location=location)
 
 
 def _error(
