@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 
 import pytest
-from helpers import Serving
+from helpers import Client, Serving, during
 
 from httpuv_kernel import (
     AppError,
@@ -161,3 +161,18 @@ def test_two_servers_of_one_app_are_two() -> None:
     assert first.port != second.port
     first.server.stop()
     assert second.ask().text == "hello"
+
+
+def test_a_coroutine_handler_starts_a_server() -> None:
+    """The loop that it runs in is ours: the new server's callbacks run where all others do."""
+
+    async def app(request: object) -> dict[str, object]:
+        return {"body": str(start_server("127.0.0.1", 0, lambda request: {"body": "second"}).port)}
+
+    port = int(Serving(app).ask().text)
+
+    def ask() -> str:
+        with Client(port) as client:
+            return client.ask().text
+
+    assert during(ask) == "second"

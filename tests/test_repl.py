@@ -96,7 +96,6 @@ def shared_terminal(
 @pytest.fixture
 def terminal(shared_terminal: Terminal) -> Iterator[Terminal]:
     yield shared_terminal
-    press_ctrl_c(shared_terminal)
     shared_terminal.run("stop_all_servers()")
     shared_terminal.clear()
 
@@ -164,7 +163,8 @@ def test_it_waits_while_code_runs(terminal: Terminal) -> None:
 
 def test_service_answers_while_code_runs(terminal: Terminal) -> None:
     port = terminal.serve(APP)
-    terminal.begin("service(10_000)")
+    terminal.begin("print('be' + 'gun'); service(10_000)")
+    terminal.wait_for("begun")
     assert get(port).text == "x is 1"
     terminal.wait_line(EMPTY_PROMPT)
 
@@ -257,6 +257,7 @@ def test_what_a_handler_raises_is_shown(terminal: Terminal) -> None:
     terminal.wait_for("ValueError: raised\n")
     terminal.wait_line(EMPTY_PROMPT + " half = 5")
     shown = terminal.screen.rpartition("Traceback")[2]
+    terminal.run()
     assert "in app" in shown
     assert "hosts" not in shown
 
@@ -274,13 +275,14 @@ def test_ctrl_c_takes_away_the_line(terminal: Terminal) -> None:
     assert terminal.value("1 + 1") == 2
 
 
-def test_ctrl_c_without_pause(terminal: Terminal) -> None:
+def test_ctrl_c_without_pause(readline_terminal: Terminal) -> None:
+    """pyrepl itself ends by it, with or without a server."""
+    terminal = readline_terminal
     port = terminal.serve(APP)
-    for _ in range(15):
-        terminal.type(CTRL_C)
-    terminal.wait_for("KeyboardInterrupt")
-    press_ctrl_c(terminal)
-    assert get(port, "/print").text == "x is 1"
+    for _ in range(3):
+        terminal.type(CTRL_C * 15)
+        terminal.wait_for("KeyboardInterrupt")
+        assert get(port).text == "x is 1"
     assert "ignored" not in terminal.screen
 
 

@@ -24,6 +24,7 @@ __all__ = ["FloodGate", "Host", "Output", "as_output", "find_host"]
 def find_host() -> Host:
     """The host this process runs in, looked up anew at each call. Any thread."""
     from .asyncio_loop import AsyncioHost
+    from .own_loop import TurnLoop
     from .repl import ReplHost, has_prompt
     from .script import ScriptHost
 
@@ -41,7 +42,8 @@ def find_host() -> Host:
         return TerminalHost(shell)
     if threading.current_thread() is threading.main_thread():
         loop = asyncio._get_running_loop()
-        if loop is not None:
+        # A coroutine handler runs in our own loop, and the prompt around it is the host.
+        if loop is not None and not isinstance(loop, TurnLoop):
             return AsyncioHost(loop)
     if has_prompt():
         return ReplHost()
