@@ -15,7 +15,7 @@ LAB45 := .venv-lab45
 AUTOBAHN := .venv-autobahn
 OTHERS := $(OLD) $(NEW) $(LAB44) $(LAB45)
 
-.PHONY: demo test test-process style types bench autobahn clean
+.PHONY: demo test test-process matrix style types bench autobahn clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python notebooks/demo.py $(if $(ONCE),--once)
@@ -30,6 +30,10 @@ test: $(VENV)/.tools $(addsuffix /.installed,$(OTHERS))
 # The behaviour of servers once more, with the network side in a process of its own.
 test-process: $(VENV)/.tools
 	HTTPUV_TEST_ISOLATION=process $(BIN)/python -m pytest -m "not kernel and not browser" $(ARGS)
+
+# The suite on every supported Python, with the oldest and newest of what it stands on.
+matrix: $(VENV)/.installed
+	$(BIN)/python tests/matrix.py $(ROWS)
 
 style: $(VENV)/.tools
 	$(BIN)/ruff check .
@@ -82,4 +86,4 @@ $(AUTOBAHN)/.installed: tests/autobahn/setup.sh | $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OTHERS) $(AUTOBAHN) build dist *.egg-info
+	rm -rf $(VENV) $(OTHERS) $(AUTOBAHN) .venv-matrix build dist *.egg-info
