@@ -253,7 +253,7 @@ class Bridge(Questions):
         self.to_network = Channel()
         self._check_plain = check_plain
         self._handle: Callable[[Message], None] | None = None
-        self._call_soon: Callable[[Callable[[], None]], object] = lambda function: function()
+        self._call_soon: Callable[[Callable[[], None]], object] = _call_now
 
     # -- main side -----------------------------------------------------------------------------
 
@@ -300,6 +300,7 @@ class Bridge(Questions):
         """Do so no longer."""
         loop.remove_reader(self.to_network.wake.fileno())
         self._handle = None
+        self._call_soon = _call_now  # the loop ends, and nothing that it was to call is called
 
     def mend(self) -> None:
         """Look whether a wake-up was lost; an interrupt may cut one in two."""
@@ -313,3 +314,7 @@ class Bridge(Questions):
         self.to_network.wake.clear()
         for message in self.to_network.take():
             handle(message)
+
+
+def _call_now(function: Callable[[], None]) -> None:
+    function()
