@@ -67,6 +67,11 @@ class HTTPUV(SingletonConfigurable):
         help="After a response to a request that was not read to its end, what the client "
         "still sends is read this long, so that the response reaches it.",
     ).tag(config=True)
+    stop_timeout = Float(
+        2.0,
+        help="A server that is stopped gives the responses on their way so long to get "
+        "out; then it closes. A cell that stops a server waits for them, also for a download.",
+    ).tag(config=True)
     gzip_bytes = CInt(
         _KIB,
         help="Text of at least this size is sent with gzip; below, the gain is lost in a packet.",

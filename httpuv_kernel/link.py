@@ -2,7 +2,7 @@
 
 A packet arrives whole or not at all, so an interrupt between two lines can lose or repeat one, but
 never tear it: each has a number, and what comes twice is dropped. A batch that is larger than a
-packet is sent in pieces.
+packet is sent in pieces. A bell beside it wakes the reader only when it sleeps.
 
 Shared ground: imported by both sides, imports neither.
 """
@@ -10,17 +10,23 @@ Shared ground: imported by both sides, imports neither.
 from __future__ import annotations
 
 import marshal
+import mmap
+import os
 import socket
 import struct
+import tempfile
 import threading
 from collections import deque
 from typing import Any, Final
 
-__all__ = ["Link", "LinkClosed", "socket_pair"]
+from .bridge import WakeFd
+
+__all__ = ["Bell", "Link", "LinkClosed", "socket_pair"]
 
 _HEADER: Final = struct.Struct("!QB")  # the packet's number; whether its batch goes on
 _PIECE: Final = 96 * 1024
 _BUFFER: Final = 4 * 1024 * 1024  # asked for; the system gives what it allows
+_MARSHAL: Final = 2  # later versions look for what occurs twice, which takes longer than it saves
 
 
 class LinkClosed(Exception):
@@ -40,6 +46,61 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
     except OSError as error:
         raise NotImplementedError("this system has no packet sockets between processes") from error
     return pair
+
+
+class Bell:
+    """Wakes a reader in another process, by a flag that both can see, and only if it is to be.
+
+    The reader raises the flag before it looks; so what it does not see is sent by one who sees the
+    flag. Beside it is the level from which on the reader wants to be told what the writer logs.
+    """
+
+    def __init__(self, wake: WakeFd, fd: int = -1) -> None:
+        """`fd`: what `share` gave, in the writer's process, which owns it from here on."""
+        self._wake = wake
+        self._fd = _shared_page() if fd == -1 else fd
+        self._flag = mmap.mmap(self._fd, mmap.PAGESIZE)
+        if fd != -1:
+            os.close(fd)
+
+    def share(self) -> int:
+        """The descriptor by which a process that inherits it can ring."""
+        return self._fd
+
+    def answer(self, rings: bool) -> None:
+        """Reader: whether the next `ring` is to wake us."""
+        self._flag[0] = rings
+
+    @property
+    def log_level(self) -> int:
+        """As the reader set it."""
+        return self._flag[1]
+
+    @log_level.setter
+    def log_level(self, level: int) -> None:
+        self._flag[1] = min(level, 255)
+
+    def ring(self) -> None:
+        """Writer: wake the reader once, if it is to be."""
+        if self._flag[0]:
+            self._flag[0] = 0
+            self._wake.set()
+
+    def close(self) -> None:
+        """Reader: let go of it; the wake-up stays."""
+        if self._fd != -1:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _shared_page() -> int:
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("httpuv-bell")
+    else:
+        fd, path = tempfile.mkstemp(prefix="httpuv-bell-")
+        os.unlink(path)
+    os.ftruncate(fd, mmap.PAGESIZE)
+    return fd
 
 
 class Link:
@@ -68,7 +129,7 @@ class Link:
         Raises:
             ValueError: one has a value that is not plain.
         """
-        data = marshal.dumps(batch)
+        data = marshal.dumps(batch, _MARSHAL)
         with self._numbers:
             first = self._next
             self._next = first + -(-len(data) // _PIECE)

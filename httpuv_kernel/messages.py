@@ -42,7 +42,7 @@ To the network side::
     (WS_FLUSH, socket, number)                report WS_SENT as soon as all is taken
     (ALARM, when)                             wake the main side at this time.monotonic()
     (LISTEN, call, server, place, settings)   place: (TCP, addresses) or (UNIX, path, mask)
-    (STOP, call, server)
+    (STOP, call, server, timeout, alone)      see `Listener.close`
     (SET_APP, call, server, handlers, table)  handlers: which of the app's there are
     (ASK_STATUS, call, server)                the reply is a ServerStatus
     (ASK_JOURNAL, call, server, count)        the reply is a list of JournalEntry
@@ -143,6 +143,7 @@ class Limits(NamedTuple):
     compress_messages: bool
     journal_entries: int
     busy_timeout: float
+    stop_timeout: float
 
 
 class Handlers(NamedTuple):

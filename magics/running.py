@@ -129,7 +129,10 @@ def _hand_over(server: WebServer, app: App, name: str) -> WebServer:
     if server.app is not app:
         server.replace_app(app)
     server.name = server.name or name
-    server.output = runtime_here().loop.host.capture_output()
+    output = runtime_here().loop.host.capture_output()
+    if server.output is server.cell_output:
+        server.output = output
+    server.cell_output = output
     return server
 
 
@@ -148,9 +151,7 @@ def _start(app: App, name: str, where: Where, token: bool | str, *, quiet: bool)
 def _make_way(port: int, *, quiet: bool) -> bool:
     """Stop the servers of this process at a port; whether there were any."""
     found = [
-        server
-        for server in list_servers()
-        if isinstance(server, WebServer) and server.port == port
+        server for server in list_servers() if isinstance(server, WebServer) and server.port == port
     ]
     for server in found:
         server.stop()

@@ -12,7 +12,8 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from httpuv_kernel import Server, WebServer, service
 from httpuv_kernel.main.app import App, as_app
 from httpuv_kernel.main.serving import FILES, OPEN, WHERE, option
-from httpuv_kernel.main.static_server import _has_desktop, browse_url
+from httpuv_kernel.main.static_server import _has_desktop as has_desktop
+from httpuv_kernel.main.static_server import browse_url
 
 from .arguments import parsed, usage_errors
 from .cell import run_app_cell
@@ -137,7 +138,7 @@ def _block(server: WebServer, arguments: Namespace) -> None:
 
 def open_browser(server: Server) -> bool:
     """Open a browser, if that is one that the user sees; whether that was tried."""
-    if not _has_desktop():
+    if not has_desktop():
         return False
     browse_url(server.url)
     return True

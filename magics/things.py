@@ -85,9 +85,10 @@ def find_thing(names: Mapping[str, Any], what: str, arguments: Namespace) -> Thi
 
 def _object(names: Mapping[str, Any], what: str, value: Any) -> Thing:
     if isinstance(value, Server):
-        runs = isinstance(value, WebServer) and value.is_running
         name = value.name or what
-        return Thing(name, value.app, value if runs else server_named(name))
+        if isinstance(value, WebServer) and value.is_running:
+            return Thing(name, value.app, value)
+        return Thing(name, value.app, server_named(name))
     return Thing(what, _app(names, what, value), server_named(what))
 
 
@@ -125,16 +126,16 @@ def _files(path: str, arguments: Namespace) -> Thing:
     except StaticPathError as error:
         raise UsageError(str(error)) from None
     previous = _server_of(full)
-    if previous is None and server_named(name) is not None:  # of another thing
+    if server_named(name) not in (None, previous):  # of another thing
         name = full
-    return Thing(previous.name if previous is not None else name, app, previous)
+    return Thing(name, app, previous)
 
 
 def _server_of(path: str) -> WebServer | None:
     """The server that serves these files and nothing else, if one runs."""
     for server in list_servers():
-        paths = server.app.static_paths
-        if isinstance(server, WebServer) and server.app.call is None and list(paths) == ["/"]:
-            if paths["/"].path == path:
-                return server
+        served = {prefix: each.path for prefix, each in server.app.static_paths.items()}
+        only_files = server.app.call is None and served == {"/": path}
+        if isinstance(server, WebServer) and only_files:
+            return server
     return None

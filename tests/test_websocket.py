@@ -93,7 +93,8 @@ def open_socket(room: Room, **options: Any) -> Iterator[tuple[WebSocket, Connect
 
 # -- messages --------------------------------------------------------------------------------------
 
-MESSAGES = ["", "text", "größer €😀", "x" * 126, "x" * 70_000, b"", b"\0\xff", bytes(1_000_000)]
+MESSAGES = ["", "text", "größer €😀", "x" * 125, "x" * 126, "x" * 70_000]
+MESSAGES += [b"", b"\0\xff", bytes(125), bytes(126), bytes(1_000_000)]
 
 
 def test_echo_with_websocket_client() -> None:

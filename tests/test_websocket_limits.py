@@ -248,13 +248,13 @@ def test_one_who_leaves_before_on_ws_open_has_begun(who: str) -> None:
     sockets, inbox = running_runtime().sockets, running_runtime().inbox  # type: ignore[union-attr]
     if who == "server":
         later(serving.server.stop)  # runs first, when on_ws_open is queued
+    before = len(inbox)
     with Peer(serving.port) as peer:
-        wait_until(lambda: inbox)
+        wait_until(lambda: len(inbox) > before)
         if who == "client":
             peer.reset()
             wait_until(lambda: len(inbox) > 1)
         run_until_idle(0.1)
-        serve_until(lambda: len(room.events) == len(room.sockets))
     assert room.events == [1006] * len(room.sockets)
     assert who == "server" or room.sockets == []
     assert not sockets._open

@@ -14,6 +14,7 @@ from .. import messages
 from ..errors import InvalidAddressError, PortInUseError, PortPermissionError, StartError
 from ..hosts import Output
 from .app import App, as_app
+from .exposure import warn_of_roots
 from .runtime import runtime_here
 from .server import Server, ServerOptions, check_isolation, list_servers
 
@@ -74,7 +75,7 @@ def start_pipe_server(
         mask: permissions to take away, as a umask does: 0o777 leaves it to root, 0o117 to owner
             and group. None, or a negative number: as the process's umask has it.
         app: see `start_server`.
-        quiet: as in `start_server`; there is nothing to warn about.
+        quiet: as in `start_server`.
         access_log: as in `start_server`.
         isolation: as in `start_server`.
 
@@ -92,8 +93,11 @@ def start_pipe_server(
     path = _check_name(name)
     checked_mask = _check_mask(mask)
     options = ServerOptions(access_log=access_log, isolation=check_isolation(isolation))
+    checked = as_app(app)
+    if not quiet:
+        warn_of_roots(checked.static_paths.values(), stacklevel=2)
     output = runtime_here().loop.host.capture_output()
-    server = PipeServer(path, checked_mask, as_app(app), output, options)
+    server = PipeServer(path, checked_mask, checked, output, options)
     server.start()
     return server
 

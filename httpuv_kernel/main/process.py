@@ -9,38 +9,46 @@ import contextlib
 import logging
 import os
 import select
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from .. import messages
 from ..bridge import Channel, Questions
 from ..errors import NetworkError
 from ..hosts.base import wait_readable
-from ..link import Link, LinkClosed, socket_pair
+from ..link import Bell, Link, LinkClosed, socket_pair
 from .interrupts import InterruptGuard
 from .networks import JOIN_TIMEOUT, Network
 
-__all__ = ["NetworkProcess", "ProcessBridge", "process_of"]
+__all__ = ["Inbox", "NetworkProcess", "ProcessBridge", "process_of"]
+
+log = logging.getLogger("httpuv_kernel")
 
 _SEND_TIMEOUT = 10.0  # the process does nothing but serve: one that takes longer hangs
 _START_TIMEOUT = 20.0
 _GLANCE = 0.02  # another thread may read the reply that one waits for
 _PACKAGE = str(Path(__file__).parent.parent)
-# The package without its __init__, which imports the main side: half the time to start.
+# The package without its __init__, which imports the main side: half the time to start. Modules of
+# the working directory, or of one that a program put before the library's, must not hide those.
 _BOOT = """
 import sys, types
-package = types.ModuleType("httpuv_kernel")
-package.__path__ = [sys.argv[1]]
-sys.modules["httpuv_kernel"] = package
+sys.path[:] = filter(None, sys.path)
+package, link, wake, bell, first_id, directory, *paths = sys.argv[1:]
+sys.path += [path for path in paths if path not in sys.path]
+sys.modules["httpuv_kernel"] = types.ModuleType("httpuv_kernel")
+sys.modules["httpuv_kernel"].__path__ = [package]
 from httpuv_kernel.network.child import main
-main(*map(int, sys.argv[2:]))
+main(int(link), int(wake), int(bell), int(first_id), directory)
 """
 _IDS = 40  # bits; above them an exchange's id has the number of its process
 
@@ -50,28 +58,72 @@ def process_of(exchange: int) -> int:
     return exchange >> _IDS
 
 
+class Inbox(Channel):
+    """The main side's messages: those of this process, and those that come by a link."""
+
+    __slots__ = ("bell", "bridges")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bell = Bell(self.wake)
+        self.bridges: list[ProcessBridge] = []
+        """To the network process, when there is one."""
+
+    def disarm(self) -> None:
+        """Have the next message wake the reader, and take what came before. Reader's thread."""
+        super().disarm()
+        if self.bridges:
+            self.bell.answer(True)
+            self.bell.log_level = log.getEffectiveLevel()
+            self._read_links()
+
+    def hold(self) -> None:
+        """Wake the reader for nothing but `nudge` until it takes again."""
+        self.bell.answer(False)
+        super().hold()
+
+    def take(self) -> Iterator[Any]:
+        """What is queued, until the queue is empty. The reader's thread only."""
+        if not self._queue:
+            self._read_links()
+        return super().take()
+
+    def _read_links(self) -> None:
+        for bridge in self.bridges:
+            bridge.pump(self._queue.append)
+
+    def close(self) -> None:
+        """Close the descriptors; nobody may watch any more."""
+        self.bell.close()
+        self.wake.close()
+
+
 class ProcessBridge(Questions):
     """Any thread. Sends at once, and waits when the process does not take what is sent."""
 
     def __init__(
-        self, inbox: Channel, link: Link, uninterrupted: Callable[[], AbstractContextManager[None]]
+        self,
+        inbox: Inbox,
+        link: Link,
+        uninterrupted: Callable[[], AbstractContextManager[None]],
+        kill: Callable[[], None],
     ) -> None:
-        """`uninterrupted`: a context that an interrupt does not tear."""
+        """`uninterrupted`: a context that an interrupt does not tear; `kill` ends the process."""
         super().__init__()
         self._inbox = inbox
         self._link = link
         self._uninterrupted = uninterrupted
+        self._kill = kill
         self._sending = threading.Lock()
-        self._receiving = threading.Lock()
+        self._receiving = threading.Lock()  # also orders what is received in the inbox
         self.is_closed = False
 
     @InterruptGuard.waits
     def send(self, message: messages.Message) -> None:
         """Hand a message to the process; to one that is gone, nothing."""
-        if self.is_closed:
-            return
-        self._link.put([message])
-        self._flush()
+        if not self.is_closed:
+            self._link.put([message])
+            self._flush()
 
     def nudge(self) -> None:
         """Nothing to do: what was sent wakes the process."""
@@ -79,49 +131,50 @@ class ProcessBridge(Questions):
     def close(self) -> None:
         """The process is gone, or to go."""
         self.is_closed = True
-        self._link.close()
+        with self._sending, self._receiving:
+            self._link.close()
         for future in list(self._calls.values()):
             with contextlib.suppress(Exception):  # it was answered meanwhile
                 future.set_exception(NetworkError("the network process has ended"))
 
-    def pump(self) -> list[Any]:
-        """What the process has sent: (time, message) pairs. Does not wait."""
-        found: list[Any] = []
+    def forget_in_child(self) -> None:
+        """In a forked child: close our copy, whatever a thread that is not here did with it."""
+        self.is_closed = True
+        self._link.close()
+
+    def pump(self, put: Callable[[Any], object]) -> None:
+        """Put what the process has sent, as (time, message). Does not wait."""
         if self.is_closed or not self._receiving.acquire(blocking=False):
-            return found  # who reads puts it in the inbox
+            return  # who reads puts it in the inbox
+        logged: list[tuple[float, messages.Message]] = []
         try:
             while (batch := self._link.receive()) is not None:
                 for item in batch:
-                    if not self._take_reply(item[1]):
-                        found.append(item)
-                self._link.put([(messages.CREDIT,)])
-            self._flush()
+                    kind = item[1][0]
+                    if kind == messages.REPLY:
+                        self.reply(*item[1][1:])
+                    elif kind == messages.REPLY_ERROR:
+                        self.reply_error(*item[1][1:])
+                    elif kind == messages.LOG:
+                        logged.append(item)
+                    else:
+                        put(item)
         except LinkClosed:
             self.is_closed = True
         finally:
             self._receiving.release()
-        return found
-
-    def _take_reply(self, message: messages.Message) -> bool:
-        kind = message[0]
-        if kind == messages.REPLY:
-            self.reply(*message[1:])
-        elif kind == messages.REPLY_ERROR:
-            self.reply_error(*message[1:])
-        elif kind == messages.LOG:
-            logging.getLogger(message[1]).log(message[2], "%s", message[3])
-        else:
-            return False
-        return True
+        for when, message in logged:  # a handler of the user's may ask the process
+            _log_here(when, *message[1:])
 
     def _flush(self) -> None:
-        deadline = monotonic() + _SEND_TIMEOUT
         with self._sending:
             try:
                 while not self._link.flush():
-                    if monotonic() > deadline:
-                        raise NetworkError("the network process takes no messages")
-                    select.select([], [self._link.fileno()], [], 0.1)
+                    if not _wait_writable(self._link.fileno(), _SEND_TIMEOUT):
+                        log.error("the network process takes no messages, and is ended")
+                        self.is_closed = True
+                        self._kill()
+                        return
             except LinkClosed:
                 self.is_closed = True
 
@@ -135,10 +188,26 @@ class ProcessBridge(Questions):
                 left = deadline - monotonic()
                 if left <= 0:
                     raise TimeoutError
-                wait_readable(self._link.fileno(), min(left, _GLANCE))
-                for item in self.pump():
-                    self._inbox.put(item)
+                with contextlib.suppress(ValueError):  # closed meanwhile
+                    wait_readable(self._link.fileno(), min(left, _GLANCE))
+                self.pump(self._inbox.put)
         return future.result()
+
+
+def _wait_writable(fd: int, timeout: float) -> bool:
+    """Whether `fd` takes something, or is at its end, within `timeout` seconds."""
+    poller = select.poll()
+    poller.register(fd, select.POLLOUT)
+    return bool(poller.poll(timeout * 1000))
+
+
+def _log_here(when: float, name: str, level: int, text: str) -> None:
+    """Log what the process has logged, with the time at which it did."""
+    logger = logging.getLogger(name)
+    if logger.isEnabledFor(level):
+        record = logger.makeRecord(name, level, "", 0, text, (), None)
+        record.created = time() - (monotonic() - when)
+        logger.handle(record)
 
 
 class NetworkProcess(Network):
@@ -149,9 +218,9 @@ class NetworkProcess(Network):
     def __init__(
         self,
         number: int,
-        inbox: Channel,
+        inbox: Inbox,
         uninterrupted: Callable[[], AbstractContextManager[None]],
-        on_end: Callable[[int, int], None],
+        on_end: Callable[[NetworkProcess], None],
     ) -> None:
         """Start it, and return when it serves.
 
@@ -159,67 +228,119 @@ class NetworkProcess(Network):
             number: of this process among all that were started, from 1.
             inbox: where its messages go.
             uninterrupted: see `ProcessBridge`.
-            on_end: called in a thread of its own with number and exit code, when it ends unasked.
+            on_end: called in a thread of its own when it ends unasked.
 
         Raises:
             NetworkError: it does not start.
         """
-        ours, theirs = socket_pair()
-        wake = inbox.wake.share()
-        first_id = number << _IDS
-        with theirs:
-            numbers = [theirs.fileno(), wake, first_id]
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, _PACKAGE, *map(str, numbers)],
-                stdin=subprocess.DEVNULL,
-                pass_fds=numbers[:2],
-                start_new_session=True,  # a terminal's Ctrl-C is not for it
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
-        self.bridge = ProcessBridge(inbox, Link(ours), uninterrupted)
+        self.number = number
+        self._inbox = inbox
+        self._on_end = on_end
+        self._is_stopping = False
+        self._directory = _make_directory()
+        try:
+            ours, theirs = socket_pair()
+            with theirs:
+                fds = [theirs.fileno(), inbox.wake.share(), inbox.bell.share()]
+                self._process = _spawn(fds, number << _IDS, self._directory)
+        except (OSError, NotImplementedError) as error:
+            self._remove_directory()
+            raise NetworkError(f"the network process cannot be started: {error}") from error
+        self.bridge = ProcessBridge(inbox, Link(ours), uninterrupted, self._process.kill)
+        inbox.bell.log_level = log.getEffectiveLevel()
+        self._await_ready()
+        inbox.bridges.append(self.bridge)
+        inbox.nudge()  # the reader may sleep, having heard of no bridge
+        threading.Thread(target=self._watch, name="httpuv-process", daemon=True).start()
+
+    def _await_ready(self) -> None:
         ready: Future[None] = Future()
         self.bridge._calls[0] = ready
         try:
             self.bridge._wait(ready, _START_TIMEOUT)
-        except BaseException:
+        except BaseException as error:
             self._process.kill()
             self._process.wait()
             self.bridge.close()
+            self._remove_directory()
+            if isinstance(error, (NetworkError, TimeoutError)):
+                raise NetworkError(f"the network process does not start: {self.end}") from error
             raise
-        inbox.pumps.append(self.bridge.pump)
-        self._inbox = inbox
-        self._on_end = on_end
-        self._number = number
-        self._is_stopping = False
-        threading.Thread(target=self._watch, name="httpuv-process", daemon=True).start()
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs."""
-        return self._process.poll() is None
+        """Whether it runs, and is to."""
+        return not self.bridge.is_closed and self._process.poll() is None
+
+    @property
+    def end(self) -> str:
+        """How it ended, as text."""
+        code = self._process.returncode
+        if code is not None and code < 0:
+            return f"killed by signal {-code}, {signal.strsignal(-code)}"
+        return f"exit code {code}"
 
     def stop(self) -> None:
-        """Ask it to end, and see to it that it does."""
+        """Ask it to end, and see to it that it does. What it sent is still in the inbox then."""
         self._is_stopping = True
         try:
             if self.is_alive:
-                self.bridge.ask(messages.QUIT, timeout=JOIN_TIMEOUT)
+                with contextlib.suppress(NetworkError):  # then it is killed
+                    self.bridge.ask(messages.QUIT, timeout=JOIN_TIMEOUT)
+            self.bridge.pump(self._inbox.put)
         finally:
             self.bridge.close()
             with contextlib.suppress(ValueError):
-                self._inbox.pumps.remove(self.bridge.pump)
+                self._inbox.bridges.remove(self.bridge)
             try:
                 self._process.wait(JOIN_TIMEOUT)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            self._remove_directory()
 
     def forget_in_child(self) -> None:
         """In a forked child: the process is the parent's."""
-        self.bridge.is_closed = True
-        self.bridge._link.close()
+        self._process.returncode = 0  # nobody is to wait for it
+        self.bridge.forget_in_child()
 
     def _watch(self) -> None:
-        code = self._process.wait()
+        self._process.wait()
         if not self._is_stopping:
-            self._on_end(self._number, code)
+            self._on_end(self)
+
+    def _remove_directory(self) -> None:
+        if self._directory:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _make_directory() -> str:
+    """Where the process spools; "" where it cannot."""
+    try:
+        return tempfile.mkdtemp(prefix="httpuv-")
+    except OSError:
+        return ""
+
+
+def _spawn(fds: list[int], first_id: int, directory: str) -> subprocess.Popen[bytes]:
+    """Start the interpreter with copies of these descriptors.
+
+    Raises:
+        OSError: the system refused.
+    """
+    import fcntl
+
+    # Not below 3, where a program that has closed its own would have them overwritten.
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in fds]
+    paths = [path for path in sys.path if isinstance(path, str)]
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", _BOOT, _PACKAGE, *map(str, copies), str(first_id)]
+            + [directory, *paths],
+            stdin=subprocess.DEVNULL,
+            pass_fds=copies,
+            start_new_session=True,  # a terminal's Ctrl-C is not for it
+        )
+    finally:
+        for copy in copies:
+            os.close(copy)

@@ -13,7 +13,6 @@ import contextlib
 import itertools
 import logging
 import os
-import signal
 import sys
 import threading
 from collections import deque
@@ -21,20 +20,20 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from .. import messages
-from ..bridge import Channel
 from ..config import HTTPUV
 from ..errors import NetworkError
 from ..hosts import Host, find_host
 from .exchange import AppServer, Exchanges
 from .loop import MainLoop
 from .networks import Network, ThreadNetwork
-from .process import NetworkProcess, process_of
+from .process import Inbox, NetworkProcess, process_of
 from .websocket import Sockets
 
 __all__ = ["Runtime", "close_runtime", "get_runtime", "running_runtime", "runtime_here"]
 
 log = logging.getLogger("httpuv_kernel")
 
+_STOP_TIMEOUT = 10.0  # for the port to be free, once all is sent
 _MOST_RESTARTS = 5  # of the network process, in a minute
 
 
@@ -50,7 +49,7 @@ class Runtime:
     """The two sides of this process. Any thread, if nothing else is said."""
 
     def __init__(self, host: Host) -> None:
-        self.inbox = Channel()
+        self.inbox = Inbox()
         self.servers: dict[int, AppServer] = {}
         self.loop = MainLoop(host, self.inbox)
         self.exchanges = Exchanges(self.loop, self.servers)
@@ -62,7 +61,7 @@ class Runtime:
         self._lock = threading.RLock()  # guards both, and starting and stopping
         self._switch_interval: float | None = None
         self._server_ids = itertools.count(1)
-        self._ends: deque[float] = deque(maxlen=_MOST_RESTARTS)
+        self._ends: deque[float] = deque(maxlen=_MOST_RESTARTS + 1)
 
     def add_server(
         self, server: AppServer, place: messages.Place, settings: messages.Settings, isolation: str
@@ -84,7 +83,8 @@ class Runtime:
                 port: int = server.network.ask(messages.LISTEN, number, place, tuple(settings))
             except BaseException:
                 del self.servers[number], self._listening[number]
-                server.network.send((messages.STOP, 0, number))  # it may listen, though late
+                late = (messages.STOP, 0, number, 0.0, True)  # it may listen, all the same
+                server.network.send(late)
                 self._stop_unused_networks()
                 raise
             self._listening[number] = Listening(isolation, _bound(place, port), settings)
@@ -98,17 +98,32 @@ class Runtime:
                 changed = was.settings._replace(**settings)
                 self._listening[number] = was._replace(settings=changed)
 
-    def remove_server(self, number: int) -> None:
-        """Close a server's connections and free its port. The second call does nothing."""
+    def remove_server(self, number: int, timeout: float | None = None) -> None:
+        """Close a server's connections and free its port; see `Server.stop`.
+
+        Requests that wait for the main thread are not waited for in it. Who calls this meanwhile
+        returns when it is done; the second call does nothing.
+        """
         with self._lock:
-            server = self.servers.pop(number, None)
+            server = self.servers.get(number)
             if server is None:
                 return
-            isolation = self._listening.pop(number).isolation
+            isolation, _, settings = self._listening[number]
+            if timeout is None:
+                timeout = messages.Limits(*settings.limits).stop_timeout
+            alone = threading.current_thread() is threading.main_thread()
+            network = self._networks.get(isolation)
             try:
-                if self._networks[isolation].is_alive:
-                    server.network.ask(messages.STOP, number)
+                if network is not None and network.is_alive:
+                    wait = _STOP_TIMEOUT + timeout
+                    server.network.ask(messages.STOP, number, timeout, alone, timeout=wait)
+            except NetworkError:
+                if network is not None and network.is_alive:
+                    raise
             finally:
+                # Not before: those whose requests are still answered need it.
+                self.servers.pop(number, None)
+                self._listening.pop(number, None)
                 self._stop_unused_networks()
                 server.stopped()
 
@@ -119,6 +134,9 @@ class Runtime:
 
     def _start_network(self, isolation: str) -> Network:
         network = self._networks.get(isolation)
+        if isinstance(network, NetworkProcess) and not network.is_alive:
+            self._replace(network)  # before the one that watches it does
+            network = self._networks.get(isolation)
         if network is not None and network.is_alive:
             return network
         if isolation == "process":
@@ -153,29 +171,40 @@ class Runtime:
             sys.setswitchinterval(self._switch_interval)
             self._switch_interval = None
 
-    def _on_process_end(self, number: int, code: int) -> None:
+    def _on_process_end(self, ended: NetworkProcess) -> None:
         """The network process was killed: begin anew, also while a cell runs. Its own thread."""
-        self.inbox.put((monotonic(), (messages.NETWORK_GONE, number)))
-        log.error("the network process has ended (%s)", _reason(code))
         with self._lock:
-            old = self._networks.pop("process", None)
-            if old is not None:
-                old.stop()
-            servers = [n for n, each in self._listening.items() if each.isolation == "process"]
-            self._ends.append(monotonic())
-            hopeless = len(self._ends) == _MOST_RESTARTS and self._ends[0] > monotonic() - 60
-            if not servers or hopeless or not HTTPUV.instance().restart_network:
-                self.loop.networks[:] = [each.bridge for each in self._networks.values()]
-                for each in servers:
-                    self.inbox.put((monotonic(), (messages.STOPPED, each)))
-                return
+            if self._networks.get("process") is ended:
+                self._replace(ended)
+
+    def _replace(self, ended: NetworkProcess) -> None:
+        del self._networks["process"]
+        self.loop.networks[:] = [each.bridge for each in self._networks.values()]
+        ended.stop()
+        self.inbox.put((monotonic(), (messages.NETWORK_GONE, ended.number)))
+        log.error("the network process has ended (%s)", ended.end)
+        servers = [n for n, each in self._listening.items() if each.isolation == "process"]
+        if servers:
             try:
+                self._check_restart()
                 network = self._start_network("process")
             except NetworkError as error:
-                log.error("it cannot be started again: %s", error)
-                return
-            for each in servers:
-                self._listen_again(each, network)
+                log.error("%d of its servers are stopped: %s", len(servers), error)
+                for each in servers:
+                    self.inbox.put((monotonic(), (messages.STOPPED, each)))
+            else:
+                for each in servers:
+                    self._listen_again(each, network)
+        self.inbox.nudge()  # what still waits is timed from here on
+
+    def _check_restart(self) -> None:
+        """Raises NetworkError when a network process is not to be started again."""
+        if not HTTPUV.instance().restart_network:
+            raise NetworkError("HTTPUV.restart_network is off")
+        self._ends.append(monotonic())
+        if len(self._ends) > _MOST_RESTARTS and self._ends[0] > monotonic() - 60:
+            self._ends.clear()
+            raise NetworkError(f"it has ended {_MOST_RESTARTS + 1} times within a minute")
 
     def _listen_again(self, number: int, network: Network) -> None:
         _, place, settings = self._listening[number]
@@ -196,16 +225,16 @@ class Runtime:
     def close(self) -> None:
         """Stop every server and let go of the host."""
         for number in list(self.servers):
-            self.remove_server(number)
+            self.remove_server(number, 0.0)
         self.exchanges.abandon(lambda exchange: True)
         self.loop.close()
-        self.inbox.wake.close()
+        self.inbox.close()
 
     def forget_in_child(self) -> None:
         """In a forked child: the parent's sockets must not be held open, nor its loop touched."""
         for network in self._networks.values():
             network.forget_in_child()
-        self.inbox.wake.close()
+        self.inbox.close()
         self.servers.clear()
 
 
@@ -214,12 +243,6 @@ def _bound(place: messages.Place, port: int) -> messages.Place:
     if place[0] != messages.TCP:
         return place
     return (messages.TCP, [(host, port) for host, _ in place[1]])
-
-
-def _reason(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    return f"killed by signal {-code}, {signal.strsignal(-code)}"
 
 
 _process_numbers = itertools.count(1)

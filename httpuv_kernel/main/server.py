@@ -23,6 +23,7 @@ from ..fields import ResponseHead
 from ..hosts import Output, as_output
 from ..static_paths import StaticPath, StaticPathOptions, StaticTable, normalise_prefix
 from .app import App, as_app, as_static_paths
+from .exposure import warn_of_roots
 from .later import CallbackQueue
 from .publish import snapshot
 from .runtime import get_runtime, running_runtime
@@ -126,11 +127,22 @@ class Server:
         self._id, port = get_runtime().add_server(self, place, settings, isolation)
         return port
 
-    def stop(self) -> None:
-        """Close all its connections and free its port. A second call does nothing."""
+    def stop(self, timeout: float | None = None) -> None:
+        """Close all its connections and free its port. A second call does nothing.
+
+        It accepts no more at once. Responses that are being sent from memory or from a file go on;
+        WebSockets are closed with 1001. Called in the main thread, it cannot wait for what the main
+        thread is to do: requests that wait for it, and streams of the app's, are cut. Called in
+        another, it waits for those, too. A handler that is to stop its own server, and be answered,
+        calls `later(server.stop)`.
+
+        Args:
+            timeout: seconds until what is still on its way is cut; None for
+                `HTTPUV.stop_timeout`, as it was when the server was started.
+        """
         runtime = running_runtime()
         if runtime is not None and runtime.servers.get(self._id) is self:
-            runtime.remove_server(self._id)
+            runtime.remove_server(self._id, timeout)
 
     def stopped(self) -> None:
         """It runs no more: what shows it is to say so."""
@@ -186,6 +198,8 @@ class Server:
             AppError, StaticPathError: as `start_server`; nothing is changed then.
         """
         self.app = new = as_app(app)
+        served = list(self._static_paths.values())
+        warn_of_roots([p for p in new.static_paths.values() if p not in served], stacklevel=2)
         self._static_paths = dict(new.static_paths)
         self._static_options = new.static_path_options
         self._update()
@@ -257,6 +271,7 @@ class Server:
             StaticPathError: a path that cannot be served; nothing is changed then.
         """
         new = as_static_paths({**(paths or {}), **named})
+        warn_of_roots(new.values(), stacklevel=2)
         self._static_paths = {**self._static_paths, **new}
         self._update()
 

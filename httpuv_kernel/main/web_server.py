@@ -17,6 +17,7 @@ from ..config import HTTPUV
 from ..errors import AddressNotAvailableError, PortInUseError, PortPermissionError, StartError
 from ..hosts import Output
 from .app import App, as_app
+from .exposure import warn_of_roots
 from .runtime import runtime_here
 from .server import Server, ServerOptions, check_isolation, list_servers, stop_server
 
@@ -117,6 +118,8 @@ def start_server(
             "use token=True, or host='127.0.0.1', or quiet=True if that is meant",
             stacklevel=2,
         )
+    if not quiet:
+        warn_of_roots(checked.static_paths.values(), stacklevel=2)
     output = runtime_here().loop.host.capture_output()
     options = ServerOptions(name, segment, access_log, check_isolation(isolation))
     server = WebServer(host, number, checked, output, options)

@@ -18,6 +18,11 @@ from ..messages import TCP, Place
 
 __all__ = ["Binding", "bind"]
 
+# What the system keeps for a client beside what is under way: for one that takes next to nothing it
+# would be megabytes, and milliseconds to put them there. Accepted sockets inherit it.
+_UNSENT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+_UNSENT_BYTES = 256 * 1024
+
 
 class Binding(NamedTuple):
     """A bound socket, and what it left in the file system."""
@@ -71,6 +76,8 @@ def _bind_tcp(host: str, port: int) -> Binding:
     with _closed_on_error(socket.socket(family, kind, protocol)) as sock:
         if sys.platform != "win32":  # there it would let two programs listen at one port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if _UNSENT is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _UNSENT, _UNSENT_BYTES)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)

@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import socket
+import tempfile
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from .. import messages
 from ..bridge import WakeFd
-from ..link import Link, LinkClosed
+from ..link import Bell, Link, LinkClosed
 from .listener import begin_ids_at
 from .loop import HEARTBEAT, NetworkSide
 
@@ -29,38 +31,39 @@ __all__ = ["ChildEnd", "main"]
 class ChildEnd:
     """The bridge as the network side sees it, over a link.
 
-    What is posted goes out as one batch when the main side has taken the one before: however busy
-    that is, it is woken once.
+    What is posted in one turn of the loop goes out as one batch; while the link is full, all that
+    comes is the next one.
     """
 
-    def __init__(self, link: Link, wake: WakeFd) -> None:
+    def __init__(self, link: Link, wake: WakeFd, bell: Bell) -> None:
         self._link = link
         self._wake = wake
+        self._bell = bell
         self._out: list[tuple[float, messages.Message]] = []
-        self._may_send = True
         self._scheduled = False
-        self._writing = False
         self._parent = os.getppid()
         self._loop: asyncio.AbstractEventLoop
         self._handle: Callable[[messages.Message], None]
+        self.is_full = False
+        """Whether the main side has not taken what was sent."""
         self.on_closed: Callable[[], None] = lambda: None
         """Called when the main side is gone."""
 
     def post(self, message: messages.Message) -> None:
         """Hand a message to the main side, with the time, by which callbacks are ordered."""
         self._out.append((monotonic(), message))
-        if self._may_send and not self._scheduled:
+        if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._send)
 
     def reply(self, call: int, value: Any = None) -> None:
         """Answer a question; whoever asked reads all that comes before."""
-        self._out.append((0.0, (messages.REPLY, call, value)))
+        self._out.append((monotonic(), (messages.REPLY, call, value)))
         self._send()
 
     def reply_error(self, call: int, number: int, text: str) -> None:
         """Answer it with an error of the system."""
-        self._out.append((0.0, (messages.REPLY_ERROR, call, number, text)))
+        self._out.append((monotonic(), (messages.REPLY_ERROR, call, number, text)))
         self._send()
 
     def wake_main(self) -> None:
@@ -74,23 +77,20 @@ class ChildEnd:
         loop.add_reader(self._link.fileno(), self._receive)
 
     def unwatch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Do so no longer; what is queued still goes out."""
+        """Do so no longer."""
         loop.remove_reader(self._link.fileno())
         loop.remove_writer(self._link.fileno())
 
     def mend(self) -> None:
-        """Wake the main side again, in case it missed it; notice that it is gone."""
-        if os.getppid() != self._parent:  # a process it forked may hold its end of the link
+        """Notice that the main side is gone though a process that it forked has its link."""
+        if os.getppid() != self._parent:
             self.on_closed()
-        elif not self._may_send:
-            self._wake.set()
 
     def _send(self) -> None:
         self._scheduled = False
-        if not self._out:
+        if self.is_full or not self._out:
             return
         batch, self._out = self._out, []
-        self._may_send = False
         self._link.put(batch)
         self._flush()
 
@@ -100,57 +100,67 @@ class ChildEnd:
         except LinkClosed:
             self.on_closed()
             return
-        self._wake.set()
-        if done and self._writing:
+        self._bell.ring()
+        if done and self.is_full:
             self._loop.remove_writer(self._link.fileno())
-        elif not done and not self._writing:
+            self.is_full = False
+            self._send()
+        elif not done and not self.is_full:
+            self.is_full = True
             self._loop.add_writer(self._link.fileno(), self._flush)
-        self._writing = not done
 
     def _receive(self) -> None:
+        handle, receive = self._handle, self._link.receive
         try:
-            while (batch := self._link.receive()) is not None:
+            while (batch := receive()) is not None:
                 for message in batch:
-                    if message[0] == messages.CREDIT:
-                        self._may_send = True
-                    else:
-                        self._handle(message)
+                    handle(message)
         except LinkClosed:
             self.on_closed()
-            return
-        if self._may_send:
-            self._send()
 
 
 class _Forward(logging.Handler):
     """Has the main side log what this one logs, where the user has set up logging."""
 
-    def __init__(self, end: ChildEnd) -> None:
+    def __init__(self, end: ChildEnd, bell: Bell) -> None:
         super().__init__()
         self._end = end
+        self._bell = bell
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record."""
-        text = self.format(record)
-        self._end.post((messages.LOG, record.name, record.levelno, text))
+        """Send a record that is wanted, unless the main side has long not listened."""
+        if record.levelno >= self._bell.log_level and not self._end.is_full:
+            text = self.format(record)
+            self._end.post((messages.LOG, record.name, record.levelno, text))
 
 
-def main(link_fd: int, wake_fd: int, first_id: int) -> None:
-    """Serve until the main side asks for the end, or is gone.
+def main(link_fd: int, wake_fd: int, bell_fd: int, first_id: int, directory: str) -> None:
+    """Serve until the main side asks for the end, or is gone; ends the process.
 
     Args:
         link_fd: descriptor of our end of the link.
         wake_fd: descriptor by which the main side is woken, see `WakeFd.share`.
+        bell_fd: that of its bell, see `Bell.share`.
         first_id: the first id of an exchange; those of other processes are not to meet ours.
+        directory: where bodies of requests are spooled; removed at the end. "": where
+            others are.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main side
     begin_ids_at(first_id)
-    link = Link(socket.socket(fileno=link_fd))
-    end = ChildEnd(link, WakeFd(wake_fd))
+    if directory:
+        tempfile.tempdir = directory
+    wake = WakeFd(wake_fd)
+    bell = Bell(wake, bell_fd)
+    end = ChildEnd(Link(socket.socket(fileno=link_fd)), wake, bell)
     side = NetworkSide(end, HEARTBEAT)
     end.on_closed = side.stop
     logger = logging.getLogger("httpuv_kernel")
-    logger.addHandler(_Forward(end))
+    logger.addHandler(_Forward(end, bell))
     logger.propagate = False
-    logger.setLevel(logging.DEBUG)  # the main side decides what is shown
-    side.run(lambda: end.post((messages.REPLY, 0, None)))
+    logger.setLevel(logging.DEBUG)  # the bell has what the main side wants
+    try:
+        side.run(lambda: end.post((messages.REPLY, 0, None)))
+    finally:
+        if directory:
+            shutil.rmtree(directory, ignore_errors=True)
+    os._exit(0)  # a thread that reads from a dead disk is not waited for

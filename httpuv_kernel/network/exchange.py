@@ -14,7 +14,17 @@ from .body import BodyBuffer
 from .framing import BodyEncoder, RequestFacts, RequestRefused, accepts_gzip
 from .sources import BodySource
 
-__all__ = ["NEXT_ANSWERING", "Answering", "Exchange", "Reply", "ResponseStream"]
+__all__ = [
+    "DONE",
+    "NEXT_ANSWERING",
+    "OPENS",
+    "READS",
+    "UNDER_WAY",
+    "Answering",
+    "Exchange",
+    "Reply",
+    "ResponseStream",
+]
 
 
 class Answering(Enum):
@@ -40,6 +50,20 @@ NEXT_ANSWERING: Final = {
     Answering.STREAMING: frozenset({Answering.NOTHING, Answering.CLOSED}),
     Answering.CLOSED: frozenset({Answering.CLOSED}),
 }
+
+# While it is one of these, what arrives is parsed; else it waits.
+READS: Final = frozenset({Answering.NOTHING, Answering.RECEIVING})
+
+# The response is written as far as this side is concerned.
+DONE: Final = frozenset({Answering.NOTHING, Answering.CLOSED})
+
+# While it is one of these, on_ws_open may run, or have run.
+OPENS: Final = frozenset({Answering.UPGRADING, Answering.CLOSED})
+
+# A server that stops waits for the response.
+UNDER_WAY: Final = frozenset(
+    {Answering.ASKED, Answering.RECEIVING, Answering.CALLED, Answering.STREAMING}
+)
 
 
 class Exchange:

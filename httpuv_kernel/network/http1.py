@@ -21,7 +21,7 @@ from typing import Final, cast
 
 from ..fields import ResponseHead
 from ..messages import ACK, BODY, GONE, HEADERS, REQUEST, WS_CLOSED, WS_OPEN
-from .exchange import NEXT_ANSWERING, Answering, Exchange, Reply
+from .exchange import DONE, NEXT_ANSWERING, OPENS, READS, UNDER_WAY, Answering, Exchange, Reply
 from .framing import RequestRefused, error_response
 from .handshake import answer_handshake, asks_for_websocket, upgrade_refusal
 from .inflow import Inflow
@@ -35,16 +35,6 @@ from .writing import ResponseWriter, reset
 __all__ = ["Connection"]
 
 log = logging.getLogger("httpuv_kernel")
-
-
-# While it is one of these, what arrives is parsed; else it waits.
-_READS: Final = frozenset({Answering.NOTHING, Answering.RECEIVING})
-
-# The response is written as far as this side is concerned.
-_DONE: Final = frozenset({Answering.NOTHING, Answering.CLOSED})
-
-# While it is one of these, on_ws_open may run, or have run.
-_OPENS: Final = frozenset({Answering.UPGRADING, Answering.CLOSED})
 
 _EXTRA_HEADERS: Final = {503: {"Retry-After": "1", "Refresh": "2"}}
 
@@ -77,7 +67,7 @@ class Connection(asyncio.Protocol):
         self._answering = Answering.NOTHING
         self._advancing = False
         self._deadline = math.inf
-        self._ended = False  # the client sends no more
+        self._ended = False  # no request is begun any more
 
     # -- asyncio.Protocol ----------------------------------------------------------------------
 
@@ -92,6 +82,9 @@ class Connection(asyncio.Protocol):
         self._local = endpoint(transport, "sockname")
         self._deadline = monotonic() + listener.limits.header_timeout
         if not listener.admit(self):
+            if listener.is_flooded:
+                self.abort()
+                return
             self._reader.refuse(RequestRefused(503, "too many connections"))
 
     def data_received(self, data: bytes) -> None:
@@ -172,7 +165,7 @@ class Connection(asyncio.Protocol):
             while not (self.writer.paused or self._inflow.rests):
                 if self._queue and self._answering is Answering.NOTHING:
                     self._begin(self._queue[0])
-                elif self._inflow.kept and self._answering in _READS:
+                elif self._inflow.kept and self._answering in READS:
                     self._inflow.feed_kept()
                 else:
                     break
@@ -266,7 +259,7 @@ class Connection(asyncio.Protocol):
         """If the main side was asked, it need not answer."""
         if exchange.id:
             self.listener.bridge.post((GONE, exchange.id))
-            if self._answering in _OPENS and asks_for_websocket(exchange):
+            if self._answering in OPENS and asks_for_websocket(exchange):
                 self.listener.bridge.post((WS_CLOSED, exchange.id, 1006, ""))
 
     def _refuse(self, exchange: Exchange) -> None:
@@ -310,8 +303,7 @@ class Connection(asyncio.Protocol):
         transport.set_protocol(successor)
         transport.write(handshake.head)
         transport.resume_reading()
-        kept = self._inflow.take()
-        if kept:
+        if kept := self._inflow.take():
             successor.data_received(kept)
 
     def respond(
@@ -338,6 +330,19 @@ class Connection(asyncio.Protocol):
         """The descriptor of its socket; -1 when there is none any more."""
         sock = self._transport.get_extra_info("socket")
         return -1 if sock is None else int(sock.fileno())
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of responses that are still on this side."""
+        return self.writer.unsent
+
+    def finish(self, *, alone: bool) -> None:
+        """Close, now or when the response on its way is out; `alone`: without the main side."""
+        if self._answering is Answering.STREAMING if alone else self._answering in UNDER_WAY:
+            self._ended = True
+            self._queue[0].keep_alive = False
+        else:
+            self.close()
 
     def abort(self) -> None:
         """Cut the connection, in a way that a client cannot take for an end."""
@@ -433,7 +438,7 @@ class Connection(asyncio.Protocol):
             log.info("%s: reads nothing any more, cut", self._peer[0])
             self.abort()
         elif now > self._deadline:
-            if self._answering in _DONE and self.writer.is_flushing():
+            if self._answering in DONE and self.writer.is_flushing():
                 self._deadline = now + self.listener.limits.write_timeout
                 return
             self._deadline = math.inf

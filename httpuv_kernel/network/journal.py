@@ -15,6 +15,8 @@ from .gate import INTERNAL
 
 __all__ = ["Journal"]
 
+_TARGET_BYTES = 1000  # of each that is kept: a client's may have 64 KiB
+
 access_log = logging.getLogger("httpuv_kernel.access")
 
 
@@ -37,7 +39,7 @@ class Journal:
 
     def record(self, peer: str, exchange: Exchange, status: int, size: int) -> None:
         """A response is written, with so many bytes of body."""
-        target = exchange.facts.target
+        target = exchange.facts.target[:_TARGET_BYTES]
         if target.startswith(INTERNAL):
             return
         now = monotonic()

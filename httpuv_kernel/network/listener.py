@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable
@@ -34,6 +35,8 @@ log = logging.getLogger("httpuv_kernel")
 _BACKLOG = 1024
 
 _ANSWER_TIME = 0.05
+_TOLD = 100  # so many clients at once are told that they are too many; the others are cut
+_NOTE_SECONDS = 1.0
 _BUSY = "the kernel is busy with a cell; this page tries again by itself"
 
 _exchange_ids = itertools.count(1)
@@ -55,6 +58,16 @@ def endpoint(transport: asyncio.BaseTransport, which: str) -> Address:
 
 class Client(Protocol):
     """A connection as its listener sees it."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of responses that wait for it here; not those that the main side has."""
+
+    def finish(self, *, alone: bool) -> None:
+        """Begin nothing more, and close when the response on its way is out.
+
+        `alone`: the main side adds nothing any more.
+        """
 
     def close(self) -> None:
         """Close it once what is written has gone out."""
@@ -94,6 +107,7 @@ class Listener:
         self._waiting: dict[int, float] = {}  # since when
         self.published = Published()
         self._connections: set[Client] = set()
+        self._noted_at = -math.inf
         self._upgraded: set[Client] = set()
         self._bindings: list[Binding] = []
         self._servers: list[asyncio.AbstractServer] = []
@@ -113,13 +127,22 @@ class Listener:
                     if binding.sock.family == getattr(socket, "AF_UNIX", None)
                     else self.loop.create_server
                 )
-                server = await create(make_connection, sock=binding.sock, backlog=_BACKLOG)
+                # asyncio takes this also for how often it tries to accept, and when it is out of
+                # descriptors goes on trying: each failure would become a thousand.
+                server = await create(make_connection, sock=binding.sock, backlog=1)
                 self._servers.append(server)
+            self.lengthen_queues()
         except BaseException:
             for binding in self._bindings:
                 binding.release()
             raise
         return self._bindings[0].port
+
+    def lengthen_queues(self) -> None:
+        """Have the system keep clients that wait to be accepted."""
+        for binding in self._bindings:
+            if binding.sock.fileno() != -1:
+                binding.sock.listen(_BACKLOG)
 
     def _gate(self, port: int) -> Gate:
         """The gate. Names such as a forwarded port's have "{port}" until the port is known."""
@@ -131,18 +154,35 @@ class Listener:
         allowed = None if hosts is None else with_port(hosts)
         return Gate(allowed, self._settings.token, with_port(origins))
 
-    async def close(self) -> None:
-        """Accept no more and close every connection. Returns when the port is free."""
+    async def close(self, timeout: float = 0.0, *, alone: bool = True) -> None:
+        """Accept no more and close every connection. Returns when the port is free.
+
+        Args:
+            timeout: seconds in which responses on their way may get out.
+            alone: the main side waits for this and cannot add to them.
+        """
         for server in self._servers:
             server.close()
-        for connection in list(self._connections):
-            connection.close()
         for binding in self._bindings:
             binding.remove_path()
+        for connection in list(self._connections):
+            connection.finish(alone=alone or not timeout)
         for _ in range(100):  # the loop closes a listening socket in one of its next turns
             if self._is_closed:
                 break
             await asyncio.sleep(0)
+        await self._let_out(timeout, alone=alone)
+        for connection in list(self._connections):
+            connection.close()
+
+    async def _let_out(self, timeout: float, *, alone: bool) -> None:
+        """Return when every response is out, or as far as it can be, or when the time is over."""
+        until = monotonic() + timeout
+        while monotonic() < until:
+            clients = self._connections - self._upgraded
+            if not clients or (alone and not any(client.unsent for client in clients)):
+                break
+            await asyncio.sleep(0.005)
 
     def abort_clients(self) -> None:
         """Cut the clients that have not taken what was written to them."""
@@ -193,7 +233,9 @@ class Listener:
         self.loop.call_later(_ANSWER_TIME, self._close_soon)
 
     def _close_soon(self) -> None:
-        self._closing = self.loop.create_task(self.close())  # the loop has a weak reference only
+        self._closing = self.loop.create_task(
+            self.close(self.limits.stop_timeout)
+        )  # the loop has a weak reference only
 
     # -- what connections need -----------------------------------------------------------------
 
@@ -203,8 +245,16 @@ class Listener:
         log.debug("a client is here; %d are", len(self._connections))
         if len(self._connections) <= self.limits.connections:
             return True
-        log.warning("refused a client: %d connections are open", self.limits.connections)
+        now = monotonic()
+        if now - self._noted_at >= _NOTE_SECONDS:  # who floods the server is not to flood the log
+            self._noted_at = now
+            log.warning("refused a client: %d connections are open", self.limits.connections)
         return False
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether so many clients are refused that to say so would take too many descriptors."""
+        return len(self._connections) > self.limits.connections + _TOLD
 
     def replace(self, connection: Client, successor: Client, number: int) -> None:
         """The client goes on in another protocol; so does what has this id."""

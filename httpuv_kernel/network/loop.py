@@ -10,6 +10,7 @@ Network side.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import threading
 from collections.abc import Callable, Coroutine
@@ -37,6 +38,29 @@ HEARTBEAT = 1.0
 
 _FLUSH_TIME = 0.25
 
+# So much later than due, a beat is worth a line in the log; at most one in so many seconds.
+_LATE = 1.0
+_LATE_AGAIN = 60.0
+# A thread that waits for the GIL wakes up every sys.getswitchinterval(), 5 ms at most as a rule.
+_WAITS_PER_SECOND = 50
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_ACCEPT_AGAIN = 2.0  # asyncio tries again after one second
+
+
+def held_up(late: float, waits: int | None) -> tuple[int, str]:
+    """The level and the text of what is logged when the loop was held up. Pure.
+
+    Args:
+        late: seconds.
+        waits: how often this thread gave up the processor meanwhile; None when that is not known.
+    """
+    text = f"the network side was held up for {late:.1f} s"
+    if waits is None or waits > late * _WAITS_PER_SECOND:
+        cause = "most likely by C code that kept the GIL"
+        return logging.WARNING, f"{text}, {cause}; HTTPUV.isolation = 'process' helps"
+    return logging.INFO, f"{text}: this process was stopped, or the system or a disk was busy"
+
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
     try:
@@ -45,6 +69,15 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
         return asyncio.SelectorEventLoop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
+
+
+def _count_waits() -> int | None:
+    """How often this thread has given up the processor; None where that is not counted."""
+    try:
+        from resource import RUSAGE_THREAD, getrusage
+    except ImportError:  # not Linux
+        return None
+    return getrusage(RUSAGE_THREAD).ru_nvcsw
 
 
 class NetworkThread:
@@ -89,6 +122,7 @@ class NetworkSide:
     def __init__(self, bridge: NetworkEnd, heartbeat: float) -> None:
         self._bridge = bridge
         self._heartbeat = heartbeat
+        self._quiet_until = 0.0
         self._listeners: dict[int, Listener] = {}
         self._exchanges: dict[int, Connection | WebSocketConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -126,7 +160,8 @@ class NetworkSide:
         self._ioloop = ioloop = IOLoop(asyncio_loop=loop, make_current=False)
         asyncio.set_event_loop(loop)
         self._bridge.watch(loop, self._handle)
-        loop.call_later(self._heartbeat, self._beat)
+        loop.set_exception_handler(self._on_error)
+        self._schedule_beat()
         ioloop.add_callback(on_started)
         try:
             ioloop.start()
@@ -200,11 +235,11 @@ class NetworkSide:
 
         self._run(call, listen())
 
-    def _stop(self, call: int, server: int) -> None:
+    def _stop(self, call: int, server: int, timeout: float, alone: bool) -> None:
         async def stop() -> None:
             listener = self._listeners.get(server)
             if listener is not None:
-                await listener.close()
+                await listener.close(timeout, alone=alone)
             self._bridge.reply(call)
 
         self._run(call, stop())
@@ -277,11 +312,35 @@ class NetworkSide:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What a callback of the loop has raised."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _EXHAUSTED and "socket" in context:
+            log.warning("no client can be let in for a second: %s", error.strerror)
+            self._loop.call_later(_ACCEPT_AGAIN, self._accept_again)
+        else:
+            loop.default_exception_handler(context)
+
+    def _accept_again(self) -> None:
+        for listener in self._listeners.values():
+            listener.lengthen_queues()  # asyncio has made them short
+
     # -- time ----------------------------------------------------------------------------------
 
-    def _beat(self) -> None:
+    def _schedule_beat(self) -> None:
+        self._due = monotonic() + self._heartbeat
+        self._waits = _count_waits()
         self._loop.call_later(self._heartbeat, self._beat)
+
+    def _beat(self) -> None:
         now = monotonic()
+        if now > self._due + _LATE and now > self._quiet_until:
+            waits = None if self._waits is None else (_count_waits() or 0) - self._waits
+            level, text = held_up(now - self._due, waits)
+            log.log(level, "%s", text)
+            if level == logging.WARNING:
+                self._quiet_until = now + _LATE_AGAIN
+        self._schedule_beat()
         for number, listener in list(self._listeners.items()):
             listener.expire(now)
             if listener.is_over:

@@ -107,7 +107,9 @@ class RequestReader:
         self.phase = Reading.IDLE
 
     def feed(self, data: bytes) -> bytes:
-        """Parse a chunk. Returns what must be fed again once the requests in it are answered."""
+        """Parse a chunk. Returns its end, which is to be fed again: at once when a body is read,
+        else when the requests before it are answered.
+        """
         if self.phase is Reading.DISCARD:
             return b""
         if self.phase is Reading.IDLE:
@@ -122,13 +124,6 @@ class RequestReader:
         return self._parse(data)
 
     def _parse(self, data: bytes) -> bytes:
-        rest = self._parse_once(data)
-        while rest and self.phase is Reading.BODY:  # of a request that asked for an upgrade
-            rest = self._parse_once(rest)
-        return rest
-
-    def _parse_once(self, data: bytes) -> bytes:
-        """Parse as far as one parser goes; returns what it leaves."""
         self._chunk = len(data)
         self._whole = 0
         if self.phase is Reading.HEAD:

@@ -58,7 +58,7 @@ _CONDITIONS = frozenset(
         b"range",
     }
 )
-# jupyter-server-proxy 4.5 names itself, and takes the Location of a redirect for one of its own root.
+# jupyter-server-proxy 4.5 names itself, and takes the Location of a redirect for one of its root.
 _PROXY = b"x-proxycontextpath"
 _REFRESH = b'<!DOCTYPE html><meta http-equiv="refresh" content="0; url=%s">'
 _CACHE_SIZE = 4096

@@ -311,6 +311,12 @@ class ResponseWriter:
             self._stream.close()
             self._stream = None
 
+    @property
+    def unsent(self) -> int:
+        """Bytes of responses that are on this side; not those that the main side has."""
+        source = None if self._stream is None else self._stream.source
+        return self._transport.get_write_buffer_size() + (0 if source is None else source.left)
+
     # -- back-pressure -------------------------------------------------------------------------
 
     def pause(self) -> None:

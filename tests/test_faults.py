@@ -1,0 +1,364 @@
+"""What goes wrong around a server: disks, descriptors, clocks, signals, forks, stalls.
+
+How a server is stopped is in test_stop.py.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from helpers import (
+    Client,
+    Closed,
+    Serving,
+    configure,
+    in_thread,
+    request,
+    run_until_idle,
+    wait_until,
+)
+from kernels import get, is_free
+
+from httpuv_kernel import Request
+from httpuv_kernel.network.loop import held_up
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="counts and limits of Linux")
+
+LARGE = 16 * 1024 * 1024
+
+# A server in a process of its own, which does what it is told.
+PROGRAM = """
+import ctypes, logging, os, sys, threading, time
+if "asyncio" in sys.argv:
+    sys.modules["uvloop"] = None
+logging.basicConfig(format="LOG %(levelname)s %(name)s %(message)s", level=logging.INFO)
+from httpuv_kernel import *
+server = start_server("127.0.0.1", 0, {"static_paths": {"/": "."}})
+print(server.port, flush=True)
+for line in sys.stdin:
+    exec(line)
+    print("done", flush=True)
+"""
+
+
+class Program:
+    """That process, with its files in a directory."""
+
+    def __init__(self, directory: Path, loop: str = "uvloop") -> None:
+        (directory / "a.txt").write_text("a")
+        (directory / "large.bin").write_bytes(bytes(LARGE))
+        self._log = directory / "log"
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-c", PROGRAM, loop],
+                cwd=directory,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+
+    def begin(self, code: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(code + "\n")
+        self.process.stdin.flush()
+
+    def run(self, code: str) -> None:
+        self.begin(code)
+        assert self.process.stdout is not None
+        while (line := self.process.stdout.readline()) != "done\n":
+            assert line, self.log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of the processor that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def program(directory: Path, loop: str = "uvloop") -> Iterator[Program]:
+    found = Program(directory, loop)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def size_of_body(request: Request) -> dict[str, object]:
+    return {"body": str(len(request.body))}
+
+
+# -- disks -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """No file can be larger meanwhile: what a write gives is what a full disk gives."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("room", [0, 4096 + 1, 300_000 - 1], ids=["none", "some", "all but a byte"])
+def test_a_full_disk_is_a_507_and_leaves_no_file(body_directory: Path, room: int) -> None:
+    configure(spool_bytes=1000, isolation="thread")
+    serving = Serving(size_of_body)
+    with small_disk(room):
+        reply = serving.ask("POST", body=bytes(300_000))
+    assert (reply.status, reply.closes) == (507, True)
+    wait_until(lambda: not list(body_directory.iterdir()))
+    assert serving.ask("POST", body=bytes(300_000)).text == "300000"
+
+
+def test_a_temporary_directory_that_is_gone_is_a_507(body_directory: Path) -> None:
+    configure(spool_bytes=1000, isolation="thread")
+    serving = Serving(size_of_body)
+    body_directory.rmdir()
+    assert serving.ask("POST", body=bytes(300_000)).status == 507
+    body_directory.mkdir()
+    assert serving.ask("POST", body=bytes(300_000)).text == "300000"
+
+
+def test_a_spooled_body_that_is_gone_is_a_500(body_directory: Path) -> None:
+    configure(spool_bytes=1000)
+
+    def app(request: Request) -> dict[str, object]:
+        for path in body_directory.iterdir():
+            path.unlink()
+        return size_of_body(request)
+
+    configure(isolation="thread")
+    serving = Serving(app)
+    assert serving.ask("POST", body=bytes(300_000)).status == 500
+    assert serving.ask("POST", body=bytes(10)).text == "10"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Serving:
+    (tmp_path / "f.bin").write_bytes(b"1" * LARGE)
+    (tmp_path / "a.txt").write_text("a")
+    return Serving({"static_paths": {"/": str(tmp_path)}})
+
+
+def test_a_file_that_is_truncated_while_it_is_sent_is_cut(files: Serving, tmp_path: Path) -> None:
+    with files.connect(receive_buffer=4096) as client:
+        client.send(request(target="/f.bin"))
+        assert in_thread(client.read_head)["content-length"] == str(LARGE)
+        os.truncate(tmp_path / "f.bin", 100)
+        with pytest.raises(Closed):
+            in_thread(client.read_exactly, LARGE)
+    assert files.ask(target="/f.bin").body == b"1" * 100
+
+
+def test_a_file_that_is_replaced_while_it_is_sent_goes_out_as_it_was(
+    files: Serving, tmp_path: Path
+) -> None:
+    with files.connect(receive_buffer=4096) as client:
+        client.send(request(target="/f.bin"))
+        in_thread(client.read_head)
+        (tmp_path / "new").write_bytes(b"2" * 1000)
+        os.replace(tmp_path / "new", tmp_path / "f.bin")
+        assert in_thread(client.read_exactly, LARGE) == b"1" * LARGE
+        assert in_thread(client.ask, "GET", "/f.bin").body == b"2" * 1000
+
+
+# -- descriptors -----------------------------------------------------------------------------------
+
+
+@linux
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_without_descriptors_it_waits_and_then_goes_on(tmp_path: Path, loop: str) -> None:
+    with program(tmp_path, loop) as server:
+        assert get(server.port, "/a.txt").text == "a"
+        used = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+        limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used + 8, limits[1]))
+        clients = []
+        for _ in range(40):
+            with suppress(OSError):
+                clients.append(Client(server.port))
+        before = server.cpu
+        time.sleep(2)  # what it does in this time is counted
+        assert server.cpu - before < 0.5
+        for client in clients:
+            client.socket.close()
+
+        def answers() -> bool:
+            try:
+                return get(server.port, "/a.txt", timeout=2).text == "a"
+            except (OSError, http.client.HTTPException):
+                return False
+
+        wait_until(answers, timeout=10)
+        assert "Traceback" not in server.log
+        assert len(server.log.splitlines()) < 20
+
+
+# -- stalls ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("late", "waits", "level", "cause"),
+    [
+        (1.5, 3000, logging.WARNING, "GIL"),
+        (1.5, 300, logging.WARNING, "GIL"),
+        (1.5, None, logging.WARNING, "GIL"),
+        (1.5, 4, logging.INFO, "stopped"),
+    ],
+    ids=["short switches", "Python's own", "not counted", "it did not even wait"],
+)
+def test_the_likely_cause_of_a_stall(
+    late: float, waits: int | None, level: int, cause: str
+) -> None:
+    found, text = held_up(late, waits)
+    assert found == level
+    assert "1.5 s" in text
+    assert cause in text
+
+
+@linux
+def test_c_code_that_keeps_the_gil_is_named_once(tmp_path: Path) -> None:
+    with program(tmp_path) as server:
+        server.run("for _ in range(2): ctypes.PyDLL(None).usleep(2_600_000); time.sleep(0.1)")
+        wait_until(lambda: "GIL" in server.log)
+        server.run("time.sleep(1.2)")
+    assert server.log.count("LOG WARNING") == 1
+
+
+@linux
+def test_a_stopped_process_does_not_blame_the_gil(tmp_path: Path) -> None:
+    with program(tmp_path) as server:
+        server.process.send_signal(signal.SIGSTOP)
+        time.sleep(2.6)  # the fault itself
+        server.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: "held up" in server.log)
+        assert get(server.port, "/a.txt").text == "a"
+    assert "GIL" not in server.log
+
+
+# -- clocks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("quick_heartbeat")
+@pytest.mark.parametrize("jump", [-86400.0, 86400.0 * 400], ids=["back", "ahead"])
+def test_a_clock_that_jumps_ends_nothing(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    configure(isolation="thread")
+    serving = Serving(size_of_body)
+    now = time.time
+
+    def talk(client: Client) -> list[str]:
+        first = client.ask()["date"]
+        monkeypatch.setattr(time, "time", lambda: now() + jump)
+        time.sleep(0.1)  # some heartbeats
+        second = client.ask()["date"]
+        monkeypatch.undo()
+        return [first, second, client.ask("POST", body=b"abc").text]
+
+    first, second, text = serving.run(talk)
+    assert first != second
+    assert text == "3"
+    assert all(entry.seconds < 10 for entry in serving.server.log())
+
+
+# -- handlers that end more than themselves --------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit], ids=lambda each: each.__name__)
+def test_an_error_that_is_to_end_the_program_is_a_500(
+    error: type[BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app(request: Request) -> dict[str, object]:
+        if request.path == "/end":
+            raise error("the end")
+        return {"body": "fine"}
+
+    serving = Serving(app)
+    assert serving.ask(target="/end").status == 500
+    assert serving.ask().text == "fine"
+    assert "the end" in capsys.readouterr().err
+
+
+# -- the end, and copies, of the process -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("sys.exit()", 0), ("os.kill(os.getpid(), 9)", -9), ("sys.exit(3)", 3)],
+    ids=["exit", "SIGKILL", "a code of its own"],
+)
+def test_the_end_of_the_process_cuts_a_response(tmp_path: Path, code: str, status: int) -> None:
+    with program(tmp_path) as server, Client(server.port, receive_buffer=4096) as client:
+        client.send(request(target="/large.bin"))
+        client.read_head()
+        server.begin(code)
+        assert server.process.wait(5) == status
+        with pytest.raises(Closed):
+            client.read_exactly(LARGE)
+        assert is_free(server.port)
+        assert "Traceback" not in server.log
+
+
+@linux
+def test_forks_at_any_moment(tmp_path: Path) -> None:
+    """Children of both threads, while clients come and go: no answer is lost or wrong."""
+    with program(tmp_path) as server:
+        over, wrong, answered = threading.Event(), [], []
+
+        def hammer() -> None:
+            while not over.is_set():
+                answer = get(server.port, "/a.txt", timeout=10)
+                (answered if answer.text == "a" else wrong).append(answer)
+
+        threads = [threading.Thread(target=hammer) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        fork = "[os._exit(len(list_servers())) if pid == 0 else os.waitpid(pid, 0)[1]"
+        code = f"codes = {fork} for _ in range(40) for pid in [os.fork()]]; assert not any(codes)"
+        server.run(f"exec({code!r})")
+        server.run(f"t = threading.Thread(target=exec, args=({code!r}, globals()))")
+        server.run("t.start(); t.join(); assert not any(codes)")
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert len(answered) > 20
+        assert wrong == []
+        server.run("server.stop()")
+        assert is_free(server.port)
+        assert "Traceback" not in server.log
+
+
+def test_after_all_that_nothing_waits(files: Serving) -> None:
+    """A client that leaves in the middle costs the next one nothing."""
+    for _ in range(20):
+        with files.connect() as client:
+            client.send(request(target="/f.bin"))
+            client.reset()
+    run_until_idle(0.1)
+    assert files.ask(target="/a.txt").text == "a"
+    wait_until(lambda: files.server.status().connections <= 1)
