@@ -81,7 +81,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _start(options: argparse.Namespace) -> WebServer:
     app = files_app(options.dir, options)
-    more = {"quiet": options.quiet, "token": options.token, "access_log": not options.quiet}
+    more = {
+        "quiet": options.quiet,
+        "token": options.token,
+        "isolation": options.isolation,
+        "access_log": not options.quiet,
+    }
     if not options.quiet:
         _log_to_terminal()
     if options.port is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 from traitlets import Bool, CaselessStrEnum, CInt, Enum, Float, List, Unicode, observe
 from traitlets.config import SingletonConfigurable
@@ -18,6 +19,19 @@ __all__ = ["HTTPUV"]
 
 _KIB = 1024
 _MIB = 1024 * _KIB
+
+
+class _ToStderr(logging.StreamHandler[TextIO]):
+    """Writes to what sys.stderr is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+_handler = _ToStderr()
+_handler.setFormatter(logging.Formatter("%(levelname)s httpuv_kernel: %(message)s"))
 
 
 class HTTPUV(SingletonConfigurable):
@@ -136,11 +150,10 @@ class HTTPUV(SingletonConfigurable):
     def _set_log_level(self, change: dict[str, str | None]) -> None:
         logger = logging.getLogger("httpuv_kernel")
         logger.setLevel(change["new"] or logging.NOTSET)
+        logger.removeHandler(_handler)
         if change["new"] is not None and not logger.hasHandlers():
             # Without one, Python shows warnings only, whatever the level.
-            handler = logging.StreamHandler(sys.stderr)
-            handler.setFormatter(logging.Formatter("%(levelname)s httpuv_kernel: %(message)s"))
-            logger.addHandler(handler)
+            logger.addHandler(_handler)
 
     busy_timeout = Float(
         0.0,

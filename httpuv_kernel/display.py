@@ -15,7 +15,7 @@ import json
 import secrets
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -97,13 +97,14 @@ class Displays:
         self._ids.append(display_id)
         _display(bundle, display_id)
 
-    def update(self, bundle: dict[str, str]) -> None:
+    def update(self, make_bundle: Callable[[], dict[str, str]]) -> None:
         """Show this instead wherever it is shown. A terminal has scrolled on and keeps what it has.
 
         At the end of the process there may be nobody left to be told.
         """
-        if getattr(_shell(), "kernel", None) is None:
+        if not self._ids or getattr(_shell(), "kernel", None) is None:
             return
+        bundle = make_bundle()
         for display_id in tuple(self._ids):
             with contextlib.suppress(Exception):
                 _display(bundle, display_id, update=True)

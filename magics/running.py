@@ -6,7 +6,7 @@ Main side.
 from __future__ import annotations
 
 import difflib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from IPython.core.error import UsageError
 
@@ -19,7 +19,6 @@ from httpuv_kernel import (
     start_server,
 )
 from httpuv_kernel.main.app import App
-from httpuv_kernel.main.runtime import runtime_here
 from httpuv_kernel.main.static_server import start_at_default_port
 
 __all__ = ["Where", "call_names", "find_server", "server_named", "start_or_replace"]
@@ -32,6 +31,8 @@ class Where(NamedTuple):
     port: int | None
     """None: the port it has, or the usual one."""
     token: bool
+    isolation: str | None = None
+    """None: as it is, or as `HTTPUV.isolation` says."""
 
 
 # -- finding ---------------------------------------------------------------------------------------
@@ -91,9 +92,9 @@ def start_or_replace(
 ) -> WebServer:
     """Serve an app, in place of a server that runs.
 
-    With the same host, port and token the previous server goes on with the new app; with others it
-    is stopped, and its port kept if no other is asked for. A token is kept, so that links go on to
-    work. Another server of this process that is in the way is stopped, with a note.
+    With the same host, port, token and isolation the previous server goes on with the new app; with
+    others it is stopped, and its port kept if no other is asked for. A token is kept, so that links
+    go on to work. Another server of this process that is in the way is stopped, with a note.
 
     Args:
         app: what to serve.
@@ -108,7 +109,9 @@ def start_or_replace(
     if previous is None:
         return _start(app, name, where, where.token, quiet=quiet)
     port = where.port or previous.port
-    if (where.host, where.token, port) == (previous.host, bool(previous.token), previous.port):
+    where = where._replace(isolation=where.isolation or previous.isolation)
+    same = (previous.host, bool(previous.token), previous.port, previous.isolation)
+    if (where.host, where.token, port, where.isolation) == same:
         return _hand_over(previous, app, name)
     token = where.token and (previous.token or True)
     if port != previous.port:
@@ -119,33 +122,30 @@ def start_or_replace(
     try:
         return _start(app, name, where._replace(port=port), token, quiet=quiet)
     except HttpuvError:
-        old = Where(previous.host, port, bool(previous.token))
+        old = Where(previous.host, port, bool(previous.token), previous.isolation)
         _start(previous.app, previous.name, old, previous.token or False, quiet=True)
         raise
 
 
 def _hand_over(server: WebServer, app: App, name: str) -> WebServer:
-    """The server goes on with another app; its output goes to the cell that runs now."""
+    """The server goes on with another app."""
     if server.app is not app:
         server.replace_app(app)
     server.name = server.name or name
-    output = runtime_here().loop.host.capture_output()
-    if server.output is server.cell_output:
-        server.output = output
-    server.cell_output = output
     return server
 
 
 def _start(app: App, name: str, where: Where, token: bool | str, *, quiet: bool) -> WebServer:
-    host, port, _ = where
+    host, port, _, isolation = where
+    options: dict[str, Any] = {"name": name, "token": token, "isolation": isolation}
     if port is None:
-        return start_at_default_port(host, app, name=name, token=token, quiet=quiet)
+        return start_at_default_port(host, app, quiet=quiet, **options)
     try:
-        return start_server(host, port, app, quiet, name=name, token=token)
+        return start_server(host, port, app, quiet, **options)
     except PortInUseError:
         if not _make_way(port, quiet=quiet):
             raise
-    return start_server(host, port, app, quiet, name=name, token=token)
+    return start_server(host, port, app, quiet, **options)
 
 
 def _make_way(port: int, *, quiet: bool) -> bool:

@@ -12,8 +12,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from httpuv_kernel import Server, WebServer, service
 from httpuv_kernel.main.app import App, as_app
 from httpuv_kernel.main.serving import FILES, OPEN, WHERE, option
-from httpuv_kernel.main.static_server import _has_desktop as has_desktop
-from httpuv_kernel.main.static_server import browse_url
+from httpuv_kernel.main.static_server import browse_url, has_desktop
 
 from .arguments import parsed, usage_errors
 from .cell import run_app_cell
@@ -114,7 +113,7 @@ class ServeMagics(Magics):
 def _serve(
     app: App, name: str, previous: WebServer | None, arguments: Namespace
 ) -> WebServer | None:
-    where = Where(arguments.host, arguments.port, arguments.token)
+    where = Where(arguments.host, arguments.port, arguments.token, arguments.isolation)
     server = start_or_replace(app, name, where, previous, quiet=arguments.quiet)
     if arguments.open and not open_browser(server) and not arguments.quiet:
         print("There is no desktop here to open a browser at; use the link")

@@ -21,6 +21,25 @@ HTTPUV.instance().isolation = os.environ.get("HTTPUV_TEST_ISOLATION", "thread")
 
 _TRAITS = HTTPUV.class_own_traits(config=True)
 
+# Fixtures that reach into the network thread of this process.
+_THREAD_ONLY = {
+    "quick_heartbeat": "the heartbeat of the network thread is set",
+    "body_directory": "a network process spools in a directory of its own",
+    "deliveries": "the connections of the network thread are watched",
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """With HTTPUV_TEST_ISOLATION=process, skip what looks into the network thread."""
+    if HTTPUV.instance().isolation == "thread":
+        return
+    for name in getattr(item, "fixturenames", ()):
+        if name in _THREAD_ONLY:
+            pytest.skip(f"thread only: {_THREAD_ONLY[name]}")
+    marker = item.get_closest_marker("thread_only")
+    if marker is not None:
+        pytest.skip(f"thread only: {marker.args[0]}")
+
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:

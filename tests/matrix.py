@@ -1,8 +1,8 @@
 """The suite on other versions: each Python with each line of ipykernel, Tornado, and event loop.
 
 `matrix.py [NAME ...]` makes an environment per row in .venv-matrix/, runs the suite there without
-the browser, and prints a table; exit code 1 when a row failed. Every pair of two versions is in some
-row. Rows whose Python is not installed are named as such.
+the browser, and prints a table; exit code 1 when a row failed. Every pair of two versions is in
+some row. Rows whose Python is not installed are named as such.
 """
 
 from __future__ import annotations

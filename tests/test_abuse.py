@@ -99,6 +99,7 @@ def test_two_transfer_encodings_are_one_list() -> None:
     assert b" 501 " in serving.exchange(request("POST", headers=headers))[:30]
 
 
+@pytest.mark.thread_only("counts the descriptors of this process")
 def test_refused_clients_do_not_stay() -> None:
     configure(connections=1, linger_timeout=0.1)
     serving = Serving(echo)
@@ -134,6 +135,7 @@ def test_stop_closes_the_generator_of_a_client_that_does_not_read() -> None:
     assert len(runtime.exchanges) == 0
 
 
+@pytest.mark.thread_only("looks at the descriptors of this process")
 def test_stop_takes_no_descriptor_of_others_along(tmp_path: Path) -> None:
     (tmp_path / "f.bin").write_bytes(LARGE)
     serving = Serving({"static_paths": {"/": str(tmp_path)}})
@@ -183,6 +185,7 @@ def test_what_one_rule_may_follow_another_may_not(tmp_path: Path) -> None:
         assert in_thread(client.ask, "GET", "/closed/f.txt").status == 404
 
 
+@pytest.mark.thread_only("watches what reaches the inbox while nothing runs")
 def test_an_owned_file_goes_also_when_its_client_has_left(tmp_path: Path) -> None:
     path = tmp_path / "mine.bin"
     called = []

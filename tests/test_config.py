@@ -70,6 +70,7 @@ def test_clients_that_vanish_are_not_news(caplog: pytest.LogCaptureFixture) -> N
     assert caplog.records == []
 
 
+@pytest.mark.thread_only("its log lines come when the main thread looks")
 def test_the_level_debug_has_them(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "httpuv_kernel")
     vanish(Serving(lambda request: {}))

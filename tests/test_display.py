@@ -164,7 +164,7 @@ def test_it_is_updated_wherever_it_is_shown(
     displays = Displays()
     displays.show(BUNDLE)
     displays.show(BUNDLE)
-    displays.update({"text/html": "stopped", "text/plain": "stopped"})
+    displays.update(lambda: {"text/html": "stopped", "text/plain": "stopped"})
     ids = [message["transient"]["display_id"] for message in sent]
     assert [message["data"]["text/plain"] for message in sent] == ["a server"] * 2 + ["stopped"] * 2
     assert ids[:2] == ids[2:]
@@ -176,7 +176,7 @@ def test_never_shown_it_is_not_updated(
     shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = published(shell, monkeypatch)
-    Displays().update(BUNDLE)
+    Displays().update(lambda: BUNDLE)
     assert sent == []
 
 
@@ -191,19 +191,19 @@ def test_a_front_end_that_is_gone_is_no_error(
         raise OSError("the socket is closed")
 
     monkeypatch.setattr(shell.display_pub, "publish", fail)
-    displays.update(BUNDLE)
+    displays.update(lambda: BUNDLE)
 
 
 def test_a_terminal_shows_text_and_keeps_it(shell: InteractiveShell) -> None:
     displays = Displays()
     with capture_output(display=False) as shown:
         displays.show(BUNDLE)
-        displays.update({"text/html": "stopped", "text/plain": "stopped"})
+        displays.update(lambda: {"text/html": "stopped", "text/plain": "stopped"})
     assert shown.stdout == "a server\n"
 
 
 def test_a_plain_prompt_shows_text(capsys: pytest.CaptureFixture[str]) -> None:
     displays = Displays()
     displays.show(BUNDLE)
-    displays.update({"text/html": "stopped", "text/plain": "stopped"})
+    displays.update(lambda: {"text/html": "stopped", "text/plain": "stopped"})
     assert capsys.readouterr().out == "a server\n"

@@ -482,11 +482,13 @@ class TestFeeding:
         for outcome in fed(tmp_path, case, [None] * 3):
             assert agrees(outcome, case), outcome
 
+    @pytest.mark.thread_only("the connections of the network thread are watched")
     def test_byte_by_byte(self, tmp_path: Path, case: Case) -> None:
         whole, outcome = fed(tmp_path, case, [None, "bytes"])
         assert outcome == whole
 
     @pytest.mark.parametrize("hold", [False, True], ids=["at once", "held"])
+    @pytest.mark.thread_only("the connections of the network thread are watched")
     def test_split_at_every_index(self, tmp_path: Path, case: Case, hold: bool) -> None:
         splits = indexes(case)
         whole, *outcomes = fed(tmp_path, case, [None, *splits], hold=hold)

@@ -95,11 +95,13 @@ def test_each_panel_has_a_key_of_its_own(server: WebServer) -> None:
     assert ask(server, "POST", "claim", first).status == 200
 
 
+@pytest.mark.thread_only("sets a limit of the network side")
 def test_a_key_expires(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(internal, "_KEY_SECONDS", -1.0)
     assert ask(server, "POST", "claim", key_of(server)).status == 403
 
 
+@pytest.mark.thread_only("sets a limit of the network side")
 def test_the_oldest_of_too_many_keys_is_dropped(
     server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

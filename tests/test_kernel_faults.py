@@ -62,13 +62,6 @@ def test_an_error_that_ends_programs_ends_a_request(kernel: Kernel, error: str) 
     served.cell.wait_output(error)
 
 
-def test_a_stall_is_logged_and_names_the_gil(kernel: Kernel) -> None:
-    port = kernel.serve(HELLO).port
-    kernel.run("import ctypes; ctypes.PyDLL(None).usleep(2_600_000)")
-    assert get(port).text == "fine"
-    wait_until(lambda: "kept the GIL" in str(kernel.all_published))
-
-
 def test_a_stopped_kernel_goes_on(kernel: Kernel) -> None:
     port = kernel.serve(HELLO).port
     with Client(port) as client:

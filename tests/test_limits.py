@@ -51,6 +51,7 @@ def deliveries() -> Iterator[Deliveries]:
     ],
     ids=["one field", "many fields", "target", "name", "a field without end", "no end"],
 )
+@pytest.mark.thread_only("its log lines come when the main thread looks")
 def test_a_large_header_block_is_a_431(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     configure(header_bytes=1000)
     serving = Serving(hello)
@@ -92,6 +93,7 @@ def test_the_default_header_block_is_64_kib() -> None:
 
 @pytest.mark.parametrize("on_headers", [False, True], ids=["call", "on_headers"])
 @pytest.mark.parametrize("framing", ["length", "chunks"])
+@pytest.mark.thread_only("its log lines come when the main thread looks")
 def test_a_large_body_is_a_413(
     framing: str, on_headers: bool, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,4 +1,4 @@
-"""The README's table of the manual's names: every entry of the index is there, and is what it says."""
+"""The README's table of the manual's names: all of the index is there, and is what it says."""
 
 from __future__ import annotations
 
@@ -12,18 +12,59 @@ import httpuv_kernel
 README = Path(__file__).parent.parent / "README.md"
 
 # The manual's index (httpuv 1.6.17, page 21), and the public members that its pages name.
-INDEX = """
-httpuv-package decodeURI decodeURIComponent encodeURI encodeURIComponent excludeStaticPath httpuv
-interrupt ipFamily later::later later::run_now listServers PipeServer randomPort rawToBase64 runServer
-runStaticServer service startDaemonizedServer startPipeServer startServer staticPath
-staticPathOptions stopAllServers stopDaemonizedServer stopServer utils::URLdecode utils::URLEncode
-WebServer WebSocket
-""".split()
-MEMBERS = """
-stop isRunning getHost getPort getName getMask getStaticPaths setStaticPath removeStaticPath
-getStaticPathOptions setStaticPathOption onMessage onClose send close handle messageCallbacks
-closeCallbacks request
-""".split()
+INDEX = [
+    "httpuv-package",
+    "decodeURI",
+    "decodeURIComponent",
+    "encodeURI",
+    "encodeURIComponent",
+    "excludeStaticPath",
+    "httpuv",
+    "interrupt",
+    "ipFamily",
+    "later::later",
+    "later::run_now",
+    "listServers",
+    "PipeServer",
+    "randomPort",
+    "rawToBase64",
+    "runServer",
+    "runStaticServer",
+    "service",
+    "startDaemonizedServer",
+    "startPipeServer",
+    "startServer",
+    "staticPath",
+    "staticPathOptions",
+    "stopAllServers",
+    "stopDaemonizedServer",
+    "stopServer",
+    "utils::URLdecode",
+    "utils::URLEncode",
+    "WebServer",
+    "WebSocket",
+]
+MEMBERS = [
+    "stop",
+    "isRunning",
+    "getHost",
+    "getPort",
+    "getName",
+    "getMask",
+    "getStaticPaths",
+    "setStaticPath",
+    "removeStaticPath",
+    "getStaticPathOptions",
+    "setStaticPathOption",
+    "onMessage",
+    "onClose",
+    "send",
+    "close",
+    "handle",
+    "messageCallbacks",
+    "closeCallbacks",
+    "request",
+]
 INTERNAL = {"__version__", "load_ipython_extension", "unload_ipython_extension"}
 
 

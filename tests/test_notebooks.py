@@ -150,8 +150,8 @@ def test_03_websocket_dashboard(tmp_path: Path) -> None:
         assert notebook.value("(model.coupling, len(watching))") == (1.5, 1)
         socket.send("nonsense")
         wait_until(lambda: socket.recv_data()[0] == websocket.ABNF.OPCODE_CLOSE)
+        socket.shutdown()
         wait_until(lambda: notebook.value("len(watching)") == 0)
-        socket.close()
 
 
 @pytest.mark.kernel

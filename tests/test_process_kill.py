@@ -6,7 +6,6 @@ HTTPUV_KILLS says how often each is killed at random moments; 20 for a thorough 
 from __future__ import annotations
 
 import http.client
-import logging
 import os
 import random
 import signal
@@ -16,15 +15,24 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from helpers import Serving, Work, configure, during, run_until_idle, serve_until, wait_until
+from helpers import (
+    Client,
+    Serving,
+    Work,
+    configure,
+    during,
+    run_until_idle,
+    serve_until,
+    wait_until,
+)
 from kernels import Kernel, get, is_free, kernel_fixtures
-from test_process import child, children
+from test_process import child, children, is_restarted
 from websocket import WebSocketException, create_connection
 
 from httpuv_kernel import list_servers, start_pipe_server, start_server
@@ -65,8 +73,8 @@ def under_load(port: int, clients: int = 4) -> Iterator[list[int]]:
 
     def run() -> None:
         while not over.is_set():
-            with suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            with suppress(OSError, http.client.HTTPException), closing(connection):
                 while not over.is_set():
                     connection.request("GET", "/")
                     connection.getresponse().read()
@@ -83,7 +91,7 @@ def under_load(port: int, clients: int = 4) -> Iterator[list[int]]:
             thread.join()
 
 
-# -- the network process -----------------------------------------------------------------------------
+# -- the network process ---------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -104,13 +112,12 @@ def test_kills_under_load(
                 time.sleep(chance.random() * 0.1)
                 dead.append(child())
                 dead[-1].kill()
-                wait_until(lambda: children() and child().pid != dead[-1].pid, 10)
-                assert get_again(port, "/state").text == "published"
+                wait_until(lambda: is_restarted(dead[-1]), 10)
                 assert get_again(port).text == "x"
+                wait_until(lambda: get_again(port, "/state").text == "published")
         return dead
 
-    during_first = Work(get, port)
-    during_first.finish()
+    during(get, port)
     before = psutil.Process().num_fds()
     dead = Work(kill_all).finish(60 + 5 * KILLS)
     run_until_idle()
@@ -140,25 +147,25 @@ def test_its_sockets_are_closed_and_their_callbacks_run() -> None:
         ws.send("to nobody")
     with pytest.raises((OSError, WebSocketException)):
         clients[0].recv()
-    during(lambda: create_connection(url, timeout=10).close())
+    during(get_again, server.port)
 
 
 def test_a_unix_socket_listens_again(tmp_path: Path) -> None:
-    from helpers import Client
-
     path = str(tmp_path / "socket")
     start_pipe_server(path, None, lambda request: {"body": "unix"})
     first = child()
     first.kill()
-    serve_until(lambda: children() and child().pid != first.pid)
+    serve_until(lambda: is_restarted(first))
 
-    def ask() -> str:
-        wait_until(lambda: os.path.exists(path))
-        with Client(path) as client:
-            return client.ask().text
+    asked: list[str] = []
 
-    run_until_idle()
-    assert during(ask) == "unix"
+    def ask() -> bool:
+        with suppress(OSError), Client(path) as client:
+            asked.append(client.ask().text)
+        return bool(asked)
+
+    during(wait_until, ask)
+    assert asked == ["unix"]
 
 
 def test_it_listens_again_with_what_was_changed(tmp_path: Path) -> None:
@@ -168,10 +175,9 @@ def test_it_listens_again_with_what_was_changed(tmp_path: Path) -> None:
     serving.server.set_static_path({"/s": tmp_path})
     first = child()
     first.kill()
-    serve_until(lambda: children() and child().pid != first.pid)
-    run_until_idle()
-    assert serving.ask().text == "new"
-    assert serving.ask("GET", "/s/a.txt").text == "file"
+    serve_until(lambda: is_restarted(first))
+    assert during(get_again, serving.port).text == "new"
+    assert during(get_again, serving.port, "/s/a.txt").text == "file"
 
 
 def test_a_server_that_is_started_right_after_a_kill() -> None:
@@ -211,9 +217,8 @@ def test_it_gives_up_on_a_process_that_always_ends(caplog: pytest.LogCaptureFixt
     for _ in range(5):
         first = child()
         first.kill()
-        serve_until(lambda first=first: children() and child().pid != first.pid)
-        run_until_idle(0.05)
-    assert serving.ask().text == "x"
+        serve_until(lambda first=first: is_restarted(first))
+        assert during(get_again, serving.port).text == "x"
     child().kill()
     serve_until(lambda: not serving.server.is_running)
     assert "6 times within a minute" in caplog.text
@@ -228,13 +233,13 @@ def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     serving = Serving(lambda request: {"body": "x"})
     first = child()
     first.suspend()
-    serving.server.publish("/large", bytes(5_000_000))
+    serving.server.publish("/large", bytes(50_000_000))
     serve_until(lambda: is_gone(first))
     assert during(get_again, serving.port).text == "x"
-    assert len(during(get_again, serving.port, "/large").body) == 5_000_000
+    during(wait_until, lambda: len(get_again(serving.port, "/large").body) == 50_000_000)
 
 
-# -- programs ----------------------------------------------------------------------------------------
+# -- programs --------------------------------------------------------------------------------------
 
 SERVING = """
 import os, signal, sys, threading, time
@@ -337,7 +342,7 @@ def test_an_odd_program(tmp_path: Path, code: str) -> None:
             running.kill()
 
 
-# -- kernels -----------------------------------------------------------------------------------------
+# -- kernels ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.kernel
@@ -357,6 +362,3 @@ def test_kernels_that_are_killed_under_load(own_kernel: Kernel) -> None:
             assert time.monotonic() - begun < 1.0
             assert is_free(port)
         own_kernel.restart()
-
-
-_ = (logging,)

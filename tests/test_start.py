@@ -340,6 +340,7 @@ def test_stop_all_servers() -> None:
     assert not any(server.is_running for server in servers)
 
 
+@pytest.mark.thread_only("is about the thread")
 def test_the_thread_lives_with_the_servers() -> None:
     def lives() -> bool:
         return "httpuv-io" in [thread.name for thread in threading.enumerate()]
@@ -368,6 +369,7 @@ def test_servers_are_started_and_stopped_in_threads() -> None:
     assert list_servers() == []
 
 
+@pytest.mark.thread_only("is about the thread")
 def test_the_switch_interval_is_lowered_while_servers_run() -> None:
     before = sys.getswitchinterval()
     first, second = start(), start()

@@ -81,6 +81,7 @@ def big(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("have", [0, 1, 65_536, 2_500_000, 4_999_999])
+@pytest.mark.thread_only("its log lines come when the main thread looks")
 def test_curl_resumes(
     serve: Serve, big: Path, tmp_path: Path, have: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -181,6 +182,7 @@ def test_wget_mirrors_a_tree(serve: Serve, tmp_path: Path, hidden: bool) -> None
     }
 
 
+@pytest.mark.thread_only("its log lines come when the main thread looks")
 def test_wget_mirrors_again_only_what_changed(
     serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -220,6 +222,7 @@ print(table.num_rows, table.column_names, sum(table["wanted"].to_pylist()))
 """
 
 
+@pytest.mark.thread_only("its log lines come when the main thread looks")
 def test_pyarrow_reads_one_column_by_ranges(
     serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

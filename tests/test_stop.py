@@ -160,12 +160,15 @@ def test_a_handler_that_hangs_is_cut_in_time() -> None:
 
 def test_a_handler_may_stop_its_server() -> None:
     configure(stop_timeout=20.0)
+    took: list[float] = []
 
     def app(request: Request) -> dict[str, object]:
         if request.path == "/later":
             later(serving.server.stop)
         else:
+            begun = time.monotonic()
             serving.server.stop()
+            took.append(time.monotonic() - begun)
         return {"body": "bye"}
 
     serving = Serving(app)
@@ -178,6 +181,7 @@ def test_a_handler_may_stop_its_server() -> None:
         serve_until(lambda: not list_servers())
         assert in_thread(client.is_closed)
     run_until_idle(0.1)
+    assert took[0] < 10  # it did not wait for itself
 
 
 def test_a_stream_may_stop_its_server() -> None:

@@ -117,6 +117,7 @@ def test_a_declared_length_is_kept(make: Make) -> None:
 @pytest.mark.parametrize(
     ("length", "text"), [(5, "longer than its Content-Length"), (7, "shorter than its")]
 )
+@pytest.mark.thread_only("its log lines come when the main thread looks")
 def test_another_length_than_declared_cuts(
     make: Make, length: int, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -230,6 +230,7 @@ def test_static_paths_do_not_stand_before_sockets(tmp_path: Path) -> None:
     assert serving.ask().text == "page"
 
 
+@pytest.mark.thread_only("watches what reaches the inbox while nothing runs")
 def test_too_many_that_wait_are_a_503() -> None:
     configure(pending=1)
     serving = Serving(Room())
@@ -242,6 +243,7 @@ def test_too_many_that_wait_are_a_503() -> None:
 
 
 @pytest.mark.parametrize("who", ["client", "server"])
+@pytest.mark.thread_only("watches what reaches the inbox while nothing runs")
 def test_one_who_leaves_before_on_ws_open_has_begun(who: str) -> None:
     room = Room()
     serving, other = Serving(room), Serving({})
@@ -655,6 +657,7 @@ def test_a_flood_of_small_messages_waits_for_the_callbacks() -> None:
     serve_until(lambda: len(heard) == 100_000)
 
 
+@pytest.mark.thread_only("watches what reaches the inbox while nothing runs")
 def test_what_one_read_inflates_to_waits_for_the_callbacks() -> None:
     sockets: list[WebSocket] = []
     numbers: list[int] = []

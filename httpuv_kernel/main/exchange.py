@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from time import monotonic
 from typing import Any, Protocol
@@ -34,8 +35,11 @@ from .streaming import AsyncBodyStream, BodyStream
 
 __all__ = ["Answer", "AppServer", "Exchanges"]
 
+log = logging.getLogger("httpuv_kernel")
+
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 _INTERNAL_ERROR = tuple(response_head(500, _PLAIN, None))
+_ERROR_BODY = b"500 Internal Server Error\n"
 _NOT_FOUND = tuple(response_head(404, _PLAIN, None))
 _HEARTBEAT_SECONDS = 15.0  # as the standard advises; proxies close what is silent for 30 s or 60 s
 
@@ -168,7 +172,11 @@ class Answer:
             return
         try:
             request = self._request = Request(self._head, body)
-        except OSError as error:  # the spooled body is gone
+        except FileNotFoundError as error:  # the client has left; that news is on its way
+            log.info("the body of a request is gone: %s", error)
+            self._send((messages.RESPOND, self.id, self.waited, _INTERNAL_ERROR, _ERROR_BODY))
+            return
+        except OSError as error:
             self.fail(error)
             return
         self._run(handler, request)
@@ -330,8 +338,7 @@ class Answer:
             if begun:
                 self._send((messages.ABORT, self.id))
             else:
-                message = b"500 Internal Server Error\n"
-                self._send((messages.RESPOND, self.id, self.waited, _INTERNAL_ERROR, message))
+                self._send((messages.RESPOND, self.id, self.waited, _INTERNAL_ERROR, _ERROR_BODY))
         method, target = self._head[0], self._head[1].decode("latin-1")
         self._exchanges.loop.show_error(self.server.output, error, f"{method} {target} failed")
 

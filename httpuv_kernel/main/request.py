@@ -5,16 +5,16 @@ Main side.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qs, unquote
 
-from tornado.httputil import HTTPInputError, parse_body_arguments
+from tornado.httputil import HTTPInputError, parse_body_arguments, parse_cookie
 
 from .._version import __version__
 from ..fields import Headers
@@ -53,6 +53,14 @@ class InputStream(io.RawIOBase):
                 break
             lines.append(line.rstrip(b"\r\n"))
         return lines
+
+    def whole(self) -> bytes:
+        """All of it; what is read next stays the same."""
+        position = self._file.tell()
+        self._file.seek(0)
+        data = self._file.read()
+        self._file.seek(position)
+        return data
 
     def rewind(self) -> None:
         """Back to the first byte."""
@@ -111,6 +119,8 @@ class Request(Mapping[str, Any]):
     def __init__(self, head: RequestHead, body: RequestBody) -> None:
         self.method, self._target, self._version, self._fields, self._peer, self._local = head
         self._body = body
+        if not isinstance(body, bytes):  # now: the file goes when the client leaves
+            self.__dict__["input"] = InputStream(body)
 
     # -- Python's conveniences -----------------------------------------------------------------
 
@@ -154,17 +164,23 @@ class Request(Mapping[str, Any]):
         """The whole body in memory."""
         if isinstance(self._body, bytes):
             return self._body
-        with open(self._body[0], "rb") as file:
-            return file.read()
+        return self.input.whole()
 
     @property
     def text(self) -> str:
-        """The body as text, by the charset of its Content-Type, else UTF-8."""
+        """The body as text, by the charset of its Content-Type, else UTF-8.
+
+        Raises:
+            LookupError: there is no such charset.
+            UnicodeDecodeError: the body is not in it.
+        """
         charset = "utf-8"
         for parameter in self.headers.get("content-type", "").split(";")[1:]:
             name, _, value = parameter.partition("=")
             if name.strip().lower() == "charset":
                 charset = value.strip().strip('"')
+        if codecs.lookup(charset).name in _NO_CHARSETS:
+            raise LookupError(f"{charset!r} is no charset of a text")
         return self.body.decode(charset)
 
     def json(self) -> Any:
@@ -210,13 +226,8 @@ class Request(Mapping[str, Any]):
     @functools.cached_property
     def cookies(self) -> dict[str, str]:
         """The cookies that came along."""
-        jar: SimpleCookie = SimpleCookie()
-        for part in self.headers.get("cookie", "").split(";"):
-            try:
-                jar.load(part.strip())
-            except CookieError:  # one bad cookie of another site must not hide ours
-                continue
-        return {name: morsel.value for name, morsel in jar.items()}
+        # http.cookies takes seconds for a quoted one in older Pythons (CVE-2024-7592).
+        return parse_cookie(self.headers.get("cookie", ""))
 
     # -- Rook's environment --------------------------------------------------------------------
 
@@ -258,6 +269,10 @@ class Request(Mapping[str, Any]):
         """Close what is open on disk; called when the response is out."""
         if "input" in self.__dict__:
             self.input.close()
+
+
+# Codecs of Python that no client means; the first two take minutes for a megabyte.
+_NO_CHARSETS = {"punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined"}
 
 
 def _rook_name(name: str) -> str:

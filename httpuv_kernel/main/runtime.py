@@ -74,21 +74,38 @@ class Runtime:
         """
         number = next(self._server_ids)
         with self._lock:
-            network = self._start_network(isolation)
             server.queue = self.loop.queue_here
-            server.network = network.bridge
-            self.servers[number] = server  # before the first request can come
-            self._listening[number] = Listening(isolation, place, settings)
             try:
-                port: int = server.network.ask(messages.LISTEN, number, place, tuple(settings))
+                port = self._listen(number, server, place, settings, isolation)
             except BaseException:
-                del self.servers[number], self._listening[number]
-                late = (messages.STOP, 0, number, 0.0, True)  # it may listen, all the same
-                server.network.send(late)
+                self.servers.pop(number, None)
                 self._stop_unused_networks()
                 raise
             self._listening[number] = Listening(isolation, _bound(place, port), settings)
         return number, port
+
+    def _listen(
+        self,
+        number: int,
+        server: AppServer,
+        place: messages.Place,
+        settings: messages.Settings,
+        isolation: str,
+    ) -> int:
+        network = self._start_network(isolation)
+        server.network = network.bridge
+        self.servers[number] = server  # before the first request can come
+        try:
+            port: int = network.bridge.ask(messages.LISTEN, number, place, tuple(settings))
+        except NetworkError:
+            if network.is_alive:
+                raise
+            return self._listen(number, server, place, settings, isolation)  # it was killed
+        except BaseException:
+            late = (messages.STOP, 0, number, 0.0, True)  # it may listen, all the same
+            network.bridge.send(late)
+            raise
+        return port
 
     def update_server(self, number: int, **settings: Any) -> None:
         """Change what `add_server` was given, for when its network side is started again."""
@@ -186,8 +203,7 @@ class Runtime:
         servers = [n for n, each in self._listening.items() if each.isolation == "process"]
         if servers:
             try:
-                self._check_restart()
-                network = self._start_network("process")
+                network = self._start_again()
             except NetworkError as error:
                 log.error("%d of its servers are stopped: %s", len(servers), error)
                 for each in servers:
@@ -197,14 +213,19 @@ class Runtime:
                     self._listen_again(each, network)
         self.inbox.nudge()  # what still waits is timed from here on
 
-    def _check_restart(self) -> None:
+    def _start_again(self) -> Network:
         """Raises NetworkError when a network process is not to be started again."""
-        if not HTTPUV.instance().restart_network:
-            raise NetworkError("HTTPUV.restart_network is off")
-        self._ends.append(monotonic())
-        if len(self._ends) > _MOST_RESTARTS and self._ends[0] > monotonic() - 60:
-            self._ends.clear()
-            raise NetworkError(f"it has ended {_MOST_RESTARTS + 1} times within a minute")
+        while True:
+            if not HTTPUV.instance().restart_network:
+                raise NetworkError("HTTPUV.restart_network is off")
+            self._ends.append(monotonic())
+            if len(self._ends) > _MOST_RESTARTS and self._ends[0] > monotonic() - 60:
+                self._ends.clear()
+                raise NetworkError(f"it has ended {_MOST_RESTARTS + 1} times within a minute")
+            try:
+                return self._start_network("process")
+            except NetworkError as error:  # killed again meanwhile, most likely
+                log.error("%s", error)
 
     def _listen_again(self, number: int, network: Network) -> None:
         _, place, settings = self._listening[number]

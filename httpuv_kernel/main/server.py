@@ -26,7 +26,7 @@ from .app import App, as_app, as_static_paths
 from .exposure import warn_of_roots
 from .later import CallbackQueue
 from .publish import snapshot
-from .runtime import get_runtime, running_runtime
+from .runtime import get_runtime, running_runtime, runtime_here
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -101,7 +101,8 @@ class Server:
         self.network: Questions
         """The network side that listens for it, once it is started."""
         self._access_log = options.access_log
-        self._isolation = options.isolation or HTTPUV.instance().isolation
+        self.isolation = options.isolation or HTTPUV.instance().isolation
+        """Where its network side runs: "thread" or "process"."""
         self._control = secrets.token_urlsafe(24)
         self._displays = Displays()
         self._published: dict[str, tuple[ResponseHead, bytes]] = {}
@@ -123,7 +124,7 @@ class Server:
             self.identity,
             self._control,
         )
-        isolation = self._isolation
+        isolation = self.isolation
         self._id, port = get_runtime().add_server(self, place, settings, isolation)
         return port
 
@@ -146,7 +147,7 @@ class Server:
 
     def stopped(self) -> None:
         """It runs no more: what shows it is to say so."""
-        self._displays.update(self._bundle())
+        self._displays.update(self._bundle)
 
     @property
     def is_running(self) -> bool:
@@ -192,12 +193,14 @@ class Server:
         """Serve another app at the same port; connections stay.
 
         Requests that have not begun are the new app's, and so are the static paths. WebSockets are
-        closed with 1012 (service restart), so that their pages connect to the new one.
+        closed with 1012 (service restart), so that their pages connect to the new one. Output goes
+        to the cell that runs now.
 
         Raises:
             AppError, StaticPathError: as `start_server`; nothing is changed then.
         """
         self.app = new = as_app(app)
+        self._belong_here()
         served = list(self._static_paths.values())
         warn_of_roots([p for p in new.static_paths.values() if p not in served], stacklevel=2)
         self._static_paths = dict(new.static_paths)
@@ -206,6 +209,13 @@ class Server:
         runtime = running_runtime()
         if runtime is not None:
             runtime.sockets.close_all(self, 1012, "the app was replaced")
+
+    def _belong_here(self) -> None:
+        """Output to the cell goes to the one that runs now."""
+        follows = self._output is self.cell_output
+        self.cell_output = runtime_here().loop.host.capture_output()
+        if follows:
+            self._output = self.cell_output
 
     # -- snapshots -------------------------------------------------------------------------------
 
@@ -305,7 +315,8 @@ class Server:
         if self.app.call is not None:
             name = getattr(self.app.call, "__qualname__", type(self.app.call).__name__)
             parts.append(f"{name}()")
-        return ", ".join(parts) or "nothing to call"
+        text = ", ".join(parts) or "nothing to call"
+        return text.encode(errors="replace").decode()  # names on disk need not be Unicode
 
     def __enter__(self) -> Self:
         return self

@@ -58,6 +58,11 @@ WHERE = (
         help=f"port, 0 for any free one (default: {DEFAULT_PORT}, or a random one if it is taken)",
     ),
     option("--token", action="store_true", help="serve below a path that nobody can guess"),
+    option(
+        "--isolation",
+        choices=["thread", "process"],
+        help="where sockets and files are served: no cell can hold up a process (default: thread)",
+    ),
 )
 """Where a server listens, and for whom."""
 

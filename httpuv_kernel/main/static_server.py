@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_PORT",
     "browse_url",
     "directory_app",
+    "has_desktop",
     "run_static_server",
     "start_at_default_port",
 ]
@@ -79,7 +80,7 @@ def run_static_server(
         server = start_server(host, port, app, token=token, isolation=isolation)
     _say(f"Serving: '{os.path.abspath(dir)}'")
     _say(f"View at: {server.url}")
-    if browse if browse is not None else _has_desktop():
+    if browse if browse is not None else has_desktop():
         browse_url(server.url)
     if background:
         _say("Stop it with stop() of the server that this returned, or stop_all_servers()")
@@ -94,7 +95,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _has_desktop() -> bool:
+def has_desktop() -> bool:
     """Whether a browser that is opened here is one that the user sees."""
     if not get_runtime().loop.host.interactive:
         return False

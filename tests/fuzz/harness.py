@@ -92,10 +92,11 @@ class _Transport:
 
 
 class _Bridge:
-    """Plays the main side: answers each message as an app would that always works."""
+    """Plays the main side: answers each message as an app would that always works, or none."""
 
-    def __init__(self, loop: _Loop) -> None:
+    def __init__(self, loop: _Loop, *, answers: bool) -> None:
         self._loop = loop
+        self._is_mute = not answers
         self.side = NetworkSide(self, 1.0)  # type: ignore[arg-type]
         self.posted: list[m.Message] = []
         self.bodies: list[object] = []
@@ -110,6 +111,8 @@ class _Bridge:
 
     def _answers(self, message: m.Message) -> list[m.Message]:
         kind, exchange = message[0], message[1]
+        if self._is_mute:
+            return []
         if kind == m.HEADERS:
             return [(m.CONTINUE, exchange)]
         if kind in (m.REQUEST, m.BODY):
@@ -145,9 +148,11 @@ class _Journal(Journal):
 class Peer:
     """One client of a server with every handler, and with files if there is a root."""
 
-    def __init__(self, root: str = "", *, on_headers: bool = False, **limits: object) -> None:
+    def __init__(
+        self, root: str = "", *, on_headers: bool = False, answers: bool = True, **limits: object
+    ) -> None:
         self.loop = _Loop()
-        self.bridge = _Bridge(self.loop)
+        self.bridge = _Bridge(self.loop, answers=answers)
         table = StaticTable.build({}, static_path_options())
         if root:
             paths = {"/": static_path(root, listing=True), "/closed": static_path(root)}

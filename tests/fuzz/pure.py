@@ -70,7 +70,8 @@ def ranges(case: tuple[str, int, dict[bytes, str]]) -> None:
 
 URIS = st.lists(
     st.one_of(
-        st.text(max_size=3), st.sampled_from(["%", "%2", "%41", "%2F", "%c3%a9", "%ff", "%é"])
+        st.text(max_size=3),
+        st.sampled_from(["%", "%2", "%41", "%2F", "%c3%a9", "%ff", "%é", *";/?:@&=+$,#"]),
     ),
     max_size=8,
 ).map("".join)

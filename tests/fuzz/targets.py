@@ -19,6 +19,7 @@ from fuzz.wire import (
     paths_below_a_root,
     ranges_of_a_file,
     requests_in_any_split,
+    requests_nobody_answers,
     socket_frames,
 )
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ __all__ = ["CORPUS", "TARGETS"]
 
 TARGETS: dict[str, tuple[Callable[[Any], None], SearchStrategy[Any]]] = {
     "requests": (requests_in_any_split, st.tuples(REQUESTS, SPLITS, st.booleans())),
+    "unanswered": (requests_nobody_answers, st.tuples(REQUESTS, st.booleans())),
     "paths": (
         paths_below_a_root,
         st.tuples(PATHS, st.sampled_from(["GET", "HEAD"]), st.booleans()),
@@ -47,7 +49,11 @@ CORPUS: dict[str, list[Any]] = {
         for on_headers in (False, True)
     ],
     "paths": [([path.decode("latin-1")], "GET", False) for path in corpus("paths")],
-    "ranges": [(value.decode("latin-1"), 10, {}) for value in corpus("ranges")],
+    "unanswered": [
+        (data, on_headers) for data in corpus("requests") for on_headers in (True, False)
+    ],
+    "ranges": [(value.decode("latin-1"), 10, {}) for value in corpus("ranges")]
+    + [("bytes=0-" + "9" * 5000, 10, {})],
     "ranges_of_a_file": [(value.decode("latin-1"), {}) for value in corpus("ranges")],
     "uris": [value.decode("latin-1") for value in corpus("uris")],
     "sockets": [([data], list(range(300)), False) for data in corpus("sockets")],

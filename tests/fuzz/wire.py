@@ -25,6 +25,7 @@ __all__ = [
     "paths_below_a_root",
     "ranges_of_a_file",
     "requests_in_any_split",
+    "requests_nobody_answers",
     "socket_frames",
 ]
 
@@ -152,6 +153,25 @@ def requests_in_any_split(case: tuple[bytes, list[int], bool]) -> None:
     data, splits, on_headers = case
     whole = _outcome([data], on_headers=on_headers)
     assert _outcome(_pieces(data, splits), on_headers=on_headers) == whole
+
+
+def requests_nobody_answers(case: tuple[bytes, bool]) -> None:
+    """When the client leaves before the main side has answered: it is told once of each request
+    that it has, and of the end of each socket; nothing is left behind.
+    """
+    data, on_headers = case
+    peer = Peer(on_headers=on_headers, answers=False, header_bytes=1024, body_bytes=64)
+    peer.send(data)
+    peer.leave()
+    if not peer.is_closed:
+        peer.transport.close()
+        peer.loop.run()
+    told = [(message[0], message[1]) for message in peer.bridge.posted]
+    asked = {number for kind, number in told if kind in ("request", "headers", "ws_open")}
+    opened = [number for kind, number in told if kind == "ws_open"]
+    assert sorted(number for kind, number in told if kind == "gone") == sorted(asked)
+    assert [number for kind, number in told if kind == "ws_closed"] == opened
+    assert peer.left_behind == 0
 
 
 # -- files -----------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ def _at_rest(kernel: Kernel, bodies: Path) -> dict[str, int]:
     family = [process, *process.children()]
     sizes["descriptors"] = sum(each.num_fds() for each in family)
     sizes["memory"] = sum(each.memory_info().rss for each in family)
-    sizes["spooled files"] = len(list(bodies.iterdir()))
+    sizes["spooled files"] = len(list(bodies.rglob("httpuv-body-*")))
     return sizes
 
 
