@@ -111,13 +111,15 @@ class Link:
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         self._sock = sock
-        self._out: deque[tuple[int, bytes]] = deque()  # (number of its first packet, batch)
+        # Numbers of a batch's first and last packet, and the batch; with its header if that is one.
+        self._out: deque[tuple[int, int, bytes]] = deque()
         self._numbers = threading.Lock()  # guards _next, and the order of _out
         self._next = 1
         self._sent = 0  # the number of the last packet that the system took
         self._received = 0
         self._pieces: list[bytes] = []
         self._packet = bytearray(_HEADER.size + _PIECE)
+        self._body = memoryview(self._packet)[_HEADER.size :]
 
     def fileno(self) -> int:
         """The socket's descriptor; -1 once closed."""
@@ -131,9 +133,13 @@ class Link:
         """
         data = marshal.dumps(batch, _MARSHAL)
         with self._numbers:
-            first = self._next
-            self._next = first + -(-len(data) // _PIECE)
-            self._out.append((first, data))
+            first = last = self._next
+            if len(data) <= _PIECE:
+                data = _HEADER.pack(first, False) + data
+            else:
+                last += (len(data) - 1) // _PIECE
+            self._next = last + 1
+            self._out.append((first, last, data))
 
     def flush(self) -> bool:
         """Send what is queued; False when the system takes no more now.
@@ -142,22 +148,24 @@ class Link:
             LinkClosed: the other process is gone.
         """
         out = self._out
-        while out:
-            first, data = out[0]
-            number = max(first, self._sent + 1)
-            start = (number - first) * _PIECE
-            if start >= len(data):
-                out.popleft()
-                continue
-            piece = memoryview(data)[start : start + _PIECE]
-            header = _HEADER.pack(number, start + len(piece) < len(data))
-            try:
-                self._sock.sendmsg((header, piece))
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                raise LinkClosed from error
-            self._sent = number
+        try:
+            while out:
+                first, last, data = out[0]
+                number = max(first, self._sent + 1)
+                if number > last:
+                    out.popleft()
+                    continue
+                if first == last:
+                    self._sock.send(data)
+                else:
+                    start = (number - first) * _PIECE
+                    header = _HEADER.pack(number, number < last)
+                    self._sock.sendmsg((header, memoryview(data)[start : start + _PIECE]))
+                self._sent = number
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise LinkClosed from error
         return True
 
     def receive(self) -> list[Any] | None:
@@ -179,14 +187,14 @@ class Link:
             if number <= self._received:  # sent twice
                 continue
             self._received = number
-            piece = memoryview(self._packet)[_HEADER.size : size]
-            if goes_on or self._pieces:
-                self._pieces.append(bytes(piece))
-                if goes_on:
-                    continue
+            if not goes_on and not self._pieces:
+                batch: list[Any] = marshal.loads(self._body)  # which ignores what is behind
+                return batch
+            self._pieces.append(bytes(self._body[: size - _HEADER.size]))
+            if not goes_on:
                 data, self._pieces = b"".join(self._pieces), []
-                return list(marshal.loads(data))
-            return list(marshal.loads(piece))
+                batch = marshal.loads(data)
+                return batch
 
     def close(self) -> None:
         """Close this end; the other sees it."""

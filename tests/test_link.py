@@ -6,7 +6,7 @@ import os
 import random
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -121,7 +121,7 @@ def test_half_a_batch_is_not_received(pair: Pair) -> None:
 
 
 class Interrupted:
-    """A socket whose `sendmsg` is cut, before or after the system has taken the packet."""
+    """A socket whose sending is cut, before or after the system has taken the packet."""
 
     def __init__(self, sock: socket.socket, chance: random.Random) -> None:
         self._sock = sock
@@ -130,14 +130,20 @@ class Interrupted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
-    def sendmsg(self, buffers: Any) -> int:
+    def _cut(self, send: Callable[[Any], int], data: Any) -> int:
         when = self._chance.random()
         if when < 0.3:
             raise KeyboardInterrupt
-        sent = self._sock.sendmsg(buffers)
+        sent = send(data)
         if when < 0.6:
             raise KeyboardInterrupt
         return sent
+
+    def send(self, data: bytes) -> int:
+        return self._cut(self._sock.send, data)
+
+    def sendmsg(self, buffers: Any) -> int:
+        return self._cut(self._sock.sendmsg, buffers)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -50,6 +50,7 @@ sys.modules["httpuv_kernel"].__path__ = [package]
 from httpuv_kernel.network.child import main
 main(int(link), int(wake), int(bell), int(first_id), directory)
 """
+_OURS = frozenset({messages.REPLY, messages.REPLY_ERROR, messages.LOG})  # not for the inbox
 _IDS = 40  # bits; above them an exchange's id has the number of its process
 
 
@@ -151,14 +152,14 @@ class ProcessBridge(Questions):
             while (batch := self._link.receive()) is not None:
                 for item in batch:
                     kind = item[1][0]
-                    if kind == messages.REPLY:
+                    if kind not in _OURS:
+                        put(item)
+                    elif kind == messages.REPLY:
                         self.reply(*item[1][1:])
                     elif kind == messages.REPLY_ERROR:
                         self.reply_error(*item[1][1:])
-                    elif kind == messages.LOG:
-                        logged.append(item)
                     else:
-                        put(item)
+                        logged.append(item)
         except LinkClosed:
             self.is_closed = True
         finally:

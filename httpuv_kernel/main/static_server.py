@@ -78,17 +78,22 @@ def run_static_server(
         server = start_at_default_port(host, app, token=token, isolation=isolation)
     else:
         server = start_server(host, port, app, token=token, isolation=isolation)
+    if background:
+        _announce(server, dir, browse)
+        _say("Stop it with stop() of the server that this returned, or stop_all_servers()")
+        return server
+    with server:
+        _announce(server, dir, browse)
+        _say("Press Ctrl-C to stop it")
+        service(0)
+    return None
+
+
+def _announce(server: WebServer, dir: str | os.PathLike[str], browse: bool | None) -> None:
     _say(f"Serving: '{os.path.abspath(dir)}'")
     _say(f"View at: {server.url}")
     if browse if browse is not None else has_desktop():
         browse_url(server.url)
-    if background:
-        _say("Stop it with stop() of the server that this returned, or stop_all_servers()")
-        return server
-    _say("Press Ctrl-C to stop it")
-    with server:
-        service(0)
-    return None
 
 
 def _say(text: str) -> None:

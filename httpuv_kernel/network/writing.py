@@ -208,17 +208,17 @@ class ResponseWriter:
         encoder = self._stream.encoder
         if not source.left or not encoder.is_plain or self._transport.get_write_buffer_size():
             return head
-        sock = self._direct_socket()
-        if sock is None:
-            return head
         try:
+            sock = self._direct_socket()
+            if sock is None:
+                return head
             head = head[sock.send(head, _MSG_MORE) :]
             if not head:
                 before = source.left
                 source.send_to(sock.fileno())
                 encoder.skip(before - source.left)
                 self.sent += before - source.left
-        except OSError:  # it takes no more, or is broken, which the transport will see
+        except OSError:  # it takes no more, is broken, which the transport will see, or no dup()
             pass
         return head
 
