@@ -15,7 +15,7 @@ LAB45 := .venv-lab45
 AUTOBAHN := .venv-autobahn
 OTHERS := $(OLD) $(NEW) $(LAB44) $(LAB45)
 
-.PHONY: demo test test-process matrix style types bench autobahn clean
+.PHONY: demo test test-process matrix fuzz soak slowhttptest style types bench autobahn clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python notebooks/demo.py $(if $(ONCE),--once)
@@ -34,6 +34,15 @@ test-process: $(VENV)/.tools
 # The suite on every supported Python, with the oldest and newest of what it stands on.
 matrix: $(VENV)/.installed
 	$(BIN)/python tests/matrix.py $(ROWS)
+
+# Random input, kept within its invariants; and what Tornado and uvicorn answer to the same bytes.
+fuzz: $(VENV)/.tools
+	$(BIN)/python tests/fuzz/run.py $(or $(SECONDS),60) $(TARGETS)
+	$(BIN)/python tests/fuzz/differential.py
+
+# Everything at once for ten minutes; SOAK_ISOLATION=process, SECONDS=180.
+soak: $(VENV)/.tools
+	$(BIN)/python tests/soak/run.py $(or $(SECONDS),600)
 
 style: $(VENV)/.tools
 	$(BIN)/ruff check .

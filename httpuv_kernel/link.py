@@ -87,10 +87,12 @@ class Bell:
             self._wake.set()
 
     def close(self) -> None:
-        """Reader: let go of it; the wake-up stays."""
+        """Reader: let go of it; the wake-up stays. What is told to it later is told to nobody."""
         if self._fd != -1:
             os.close(self._fd)
             self._fd = -1
+            shared, self._flag = self._flag, mmap.mmap(-1, mmap.PAGESIZE)
+            shared.close()  # it has a descriptor of its own
 
 
 def _shared_page() -> int:

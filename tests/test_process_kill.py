@@ -250,11 +250,13 @@ print(server.port, flush=True)
 
 
 @contextmanager
-def program(code: str, **options: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def program(
+    code: str, errors: int = subprocess.PIPE
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A running program and the port of its server."""
     running = subprocess.Popen(
         [sys.executable, "-c", SERVING + textwrap.dedent(code)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+        stdout=subprocess.PIPE, stderr=errors, text=True,
     )  # fmt: skip
     with running:
         assert running.stdout is not None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -214,6 +216,7 @@ PATHS = st.lists(st.one_of(st.sampled_from(_PATHS), st.text(max_size=4)), max_si
 def _root() -> str:
     """A directory with links that lead out of it, beside a secret."""
     folder = Path(tempfile.mkdtemp(prefix="httpuv-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "secret.txt").write_bytes(_SECRET)
     root = folder / "root"
     (root / "sub").mkdir(parents=True)
