@@ -44,6 +44,11 @@ fuzz: $(VENV)/.tools
 soak: $(VENV)/.tools
 	$(BIN)/python tests/soak/run.py $(or $(SECONDS),600)
 
+# Slow headers, slow bodies, slow readers; how long others wait meanwhile.
+slowhttptest: $(VENV)/.installed
+	command -v slowhttptest >/dev/null || apt-get install -y -qq slowhttptest
+	$(BIN)/python tests/hostile/slow.py $(ARGS)
+
 style: $(VENV)/.tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

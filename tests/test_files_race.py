@@ -75,3 +75,21 @@ def test_what_is_exchanged_after_an_answer_is_not_served(
     change(top)
     assert cache.reopen(str(top / "pub/sub/a.txt"), "inside") is None
     assert cache.open(str(top / "pub"), ["sub", "a.txt"], "inside") is None
+
+
+def test_a_fifo_is_not_even_opened(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To open a device may act on it."""
+    make_fifo(top)
+    opened: list[object] = []
+    monkeypatch.setattr(files, "_open_regular", opened.append)
+    assert FileCache().open(str(top / "pub"), ["sub", "a.txt"], True) is None
+    assert opened == []
+
+
+def test_a_fifo_that_was_opened_is_closed(top: Path) -> None:
+    """It took the place of a file between the look and the opening."""
+    make_fifo(top)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        files._open_regular(str(top / "pub/sub/a.txt"))
+    assert len(os.listdir("/proc/self/fd")) == descriptors

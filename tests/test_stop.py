@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fuzz.harness import Peer, _Transport
 from helpers import (
     Client,
     Closed,
@@ -23,6 +25,7 @@ from helpers import (
 from kernels import is_free
 
 from httpuv_kernel import Request, later, list_servers
+from httpuv_kernel.network.http1 import Connection
 
 LARGE = 16 * 1024 * 1024
 
@@ -211,3 +214,13 @@ def test_many_may_stop_it_at_once(files: Serving) -> None:
     files.server.stop()
     assert not files.server.is_running
     assert is_free(files.port)
+
+
+def test_a_client_that_is_accepted_while_the_server_ends_is_turned_away() -> None:
+    """The system had accepted it before the socket was closed; the loop says so only now."""
+    peer = Peer()
+    asyncio.run(peer.listener.close())
+    late = Connection(peer.listener)
+    late.connection_made(transport := _Transport(peer.loop, late))  # type: ignore[arg-type]
+    peer.loop.run()
+    assert transport.written.startswith(b"HTTP/1.1 503 ")

@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
             if listener.is_flooded:
                 self.abort()
                 return
-            self._reader.refuse(RequestRefused(503, "too many connections"))
+            self._reader.refuse(RequestRefused(503, "too many connections, or none any more"))
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless an unanswered request stands before it."""

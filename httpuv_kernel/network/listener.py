@@ -111,6 +111,7 @@ class Listener:
         self._upgraded: set[Client] = set()
         self._bindings: list[Binding] = []
         self._servers: list[asyncio.AbstractServer] = []
+        self._ends = False
 
     async def listen(self, place: Place, make_connection: Callable[[], asyncio.Protocol]) -> int:
         """Bind, accept clients, and return the port; 0 for a Unix socket.
@@ -161,6 +162,7 @@ class Listener:
             timeout: seconds in which responses on their way may get out.
             alone: the main side waits for this and cannot add to them.
         """
+        self._ends = True
         for server in self._servers:
             server.close()
         for binding in self._bindings:
@@ -233,15 +235,16 @@ class Listener:
         self.loop.call_later(_ANSWER_TIME, self._close_soon)
 
     def _close_soon(self) -> None:
-        self._closing = self.loop.create_task(
-            self.close(self.limits.stop_timeout)
-        )  # the loop has a weak reference only
+        # The loop has a weak reference only.
+        self._closing = self.loop.create_task(self.close(self.limits.stop_timeout))
 
     # -- what connections need -----------------------------------------------------------------
 
     def admit(self, connection: Client) -> bool:
-        """Count a client in; False when there are too many."""
+        """Count a client in; False when there are too many, or it came while the server ended."""
         self._connections.add(connection)
+        if self._ends:
+            return False
         log.debug("a client is here; %d are", len(self._connections))
         if len(self._connections) <= self.limits.connections:
             return True
