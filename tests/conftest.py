@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ import pytest
 from httpuv_kernel import HTTPUV, list_servers, stop_all_servers
 from httpuv_kernel.main import networks, runtime
 from httpuv_kernel.network.loop import NetworkThread
+
+# A shell that starts the tests in the background has SIGINT ignored; what we start inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every message between the two sides is marshalled and back.
 HTTPUV.instance().check_bridge = True

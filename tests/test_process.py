@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import psutil
 import pytest
 from helpers import (
     Client,
+    Closed,
     Serving,
     configure,
     during,
@@ -28,6 +30,7 @@ from kernels import get, is_free
 from websocket import create_connection
 
 from httpuv_kernel import (
+    Request,
     StaticPath,
     broadcast,
     later,
@@ -91,6 +94,31 @@ def test_a_body_there_and_back(size: int) -> None:
     body = os.urandom(size)
     serving = Serving(lambda request: {"body": request.body})
     assert serving.ask("POST", "/", body=body).body == body
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["answered", "killed"])
+def test_a_spooled_body_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen: list[int] = []
+
+    def app(request: Request) -> dict[str, str]:
+        seen.append(len(list(tmp_path.rglob("httpuv-body-*"))))
+        if killed:
+            child().kill()
+        return {"body": str(len(request.body))}
+
+    serving = Serving(app)
+    work = serving.begin(lambda client: client.ask("POST", "/", body=bytes(2_000_000)))
+    if killed:
+        with pytest.raises(Closed):
+            work.finish()
+        serving.server.stop()
+    else:
+        assert work.finish().text == "2000000"
+    wait_until(lambda: not list(tmp_path.rglob("httpuv-body-*")))
+    assert seen == [1]
 
 
 def test_a_stream_of_100_mb_takes_little_memory() -> None:
@@ -316,8 +344,6 @@ def test_it_ends_with_its_last_server_and_the_next_has_another() -> None:
 
 
 def test_nothing_is_left_of_many_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tempfile
-
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     start_server("127.0.0.1", 0, lambda request: {}).stop()
     before, threads = psutil.Process().num_fds(), threading.active_count()

@@ -172,7 +172,7 @@ def test_a_killed_process_comes_back_while_a_cell_runs(kernel: Kernel) -> None:
     wait_until(lambda: [c for c in children(kernel.pid) if c.pid != first.pid])
     wait_until(lambda: not is_free(port))
     wait_until(lambda: get(port, "/s/a.txt").text == "file")
-    assert get(port, "/state").text == "here"
+    wait_until(lambda: get(port, "/state").text == "here")
     assert kernel.value("6 * 7") == 42
     assert get(port, "/x").text == "/x"
 

@@ -5,7 +5,6 @@ HTTPUV_KILLS says how often each is killed at random moments; 20 for a thorough 
 
 from __future__ import annotations
 
-import http.client
 import os
 import random
 import signal
@@ -15,7 +14,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import psutil
 import pytest
 from helpers import (
     Client,
+    Reply,
     Serving,
     Work,
     configure,
@@ -52,13 +52,13 @@ def is_gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-def get_again(port: int, path: str = "/") -> Any:
+def get_again(port: int, path: str = "/") -> Reply:
     """GET, from a server that may just be starting again."""
-    answers: list[Any] = []
+    answers: list[Reply] = []
 
     def answered() -> bool:
-        with suppress(OSError, http.client.HTTPException):
-            answers.append(get(port, path))
+        with suppress(OSError), Client(port) as client:
+            answers.append(client.ask("GET", path))
         return bool(answers)
 
     wait_until(answered, 10)
@@ -73,11 +73,9 @@ def under_load(port: int, clients: int = 4) -> Iterator[list[int]]:
 
     def run() -> None:
         while not over.is_set():
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-            with suppress(OSError, http.client.HTTPException), closing(connection):
+            with suppress(OSError), Client(port) as client:
                 while not over.is_set():
-                    connection.request("GET", "/")
-                    connection.getresponse().read()
+                    client.ask()
                     counts[0] += 1
 
     threads = [threading.Thread(target=run) for _ in range(clients)]
