@@ -145,6 +145,8 @@ def test_its_sockets_are_closed_and_their_callbacks_run() -> None:
         ws.send("to nobody")
     with pytest.raises((OSError, WebSocketException)):
         clients[0].recv()
+    for client in clients:
+        client.shutdown()
     during(get_again, server.port)
 
 

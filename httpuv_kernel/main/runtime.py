@@ -91,6 +91,8 @@ class Runtime:
         place: messages.Place,
         settings: messages.Settings,
         isolation: str,
+        *,
+        again: bool = True,
     ) -> int:
         network = self._start_network(isolation)
         server.network = network.bridge
@@ -98,9 +100,9 @@ class Runtime:
         try:
             port: int = network.bridge.ask(messages.LISTEN, number, place, tuple(settings))
         except NetworkError:
-            if network.is_alive:
+            if network.is_alive or not again:
                 raise
-            return self._listen(number, server, place, settings, isolation)  # it was killed
+            return self._listen(number, server, place, settings, isolation, again=False)
         except BaseException:
             late = (messages.STOP, 0, number, 0.0, True)  # it may listen, all the same
             network.bridge.send(late)

@@ -134,6 +134,15 @@ class _Forward(logging.Handler):
             self._end.post((messages.LOG, record.name, record.levelno, text))
 
 
+def _fill_standard_streams() -> None:
+    """Where the program has closed some, no descriptor of ours is to be taken for one."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is this one
+
+
 def main(link_fd: int, wake_fd: int, bell_fd: int, first_id: int, directory: str) -> None:
     """Serve until the main side asks for the end, or is gone; ends the process.
 
@@ -145,6 +154,7 @@ def main(link_fd: int, wake_fd: int, bell_fd: int, first_id: int, directory: str
         directory: where bodies of requests are spooled; removed at the end. "": where
             others are.
     """
+    _fill_standard_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main side
     begin_ids_at(first_id)
     if directory:
