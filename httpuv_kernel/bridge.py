@@ -100,14 +100,11 @@ class WakeFd:
 class Channel:
     """One direction of the bridge."""
 
-    __slots__ = ("_armed", "_look", "_queue", "pumps", "wake")
+    __slots__ = ("_armed", "_queue", "wake")
 
     def __init__(self) -> None:
         self._queue: deque[Any] = deque()
         self._armed = False
-        self._look = False
-        self.pumps: list[Callable[[], list[Any]]] = []
-        """Called when the queue is taken: what came from other processes."""
         self.wake = WakeFd()
 
     def put(self, item: object) -> None:
@@ -129,10 +126,8 @@ class Channel:
 
     def take(self) -> Iterator[Any]:
         """What is queued, until the queue is empty. The reader's thread only."""
-        self._armed = self._look = False
+        self._armed = False
         queue = self._queue
-        for pump in self.pumps:
-            queue.extend(pump())
         while queue:
             yield queue.popleft()
 
@@ -148,7 +143,6 @@ class Channel:
     def disarm(self) -> None:
         """Have the next `put` wake the reader; the reader looks at the queue after this."""
         self._armed = False
-        self._look = bool(self.pumps)
 
     def hold(self) -> None:
         """Wake the reader for nothing but `nudge` until it takes again."""
@@ -157,9 +151,6 @@ class Channel:
 
     def __len__(self) -> int:
         return len(self._queue)
-
-    def __bool__(self) -> bool:
-        return self._look or bool(self._queue)
 
 
 class Questions(ABC):

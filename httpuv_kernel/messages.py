@@ -50,7 +50,6 @@ To the network side::
     (PUBLISH, server, path, head, body)       answer a path with this; head None: no longer
     (BEGUN, exchange)                         its handler runs; sent where there is a busy_timeout
     (QUIT, call)
-    (CREDIT,)                                 to a process: it may send the next batch
 
 A request's `head` is `(method, target, version, fields, peer, local)`: method and version as str,
 target as the bytes of path and query, fields a list of `(lower-case name, value)` byte pairs, peer
@@ -108,7 +107,6 @@ ADD_KEY: Final = "add_key"
 PUBLISH: Final = "publish"
 BEGUN: Final = "begun"
 QUIT: Final = "quit"
-CREDIT: Final = "credit"
 
 # The items after the kind differ by kind; each handler names and types its own.
 Message: TypeAlias = tuple[Any, ...]
@@ -166,6 +164,7 @@ class Settings(NamedTuple):
     access_log: bool
     identity: str  # by which a page knows the server again; no secret
     control: str  # with which a page may stop it
+    published: tuple[tuple[bytes, tuple[Any, ...], bytes], ...] = ()  # as in PUBLISH
 
 
 class ServerStatus(NamedTuple):

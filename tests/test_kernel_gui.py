@@ -430,6 +430,7 @@ def test_servers_of_another_thread(kernel: Kernel, gui: Cell, toolkit: str) -> N
         httpuv_kernel.unload_ipython_extension(get_ipython())
         closed.set()
     served, closing, closed = [threading.Event() for _ in range(3)]
+    httpuv_kernel.unload_ipython_extension(get_ipython())  # what the tests before have left
     before = traces()
     later(lambda: threading.Thread(target=work).start(), 0.1)
     """

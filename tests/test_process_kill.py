@@ -38,6 +38,9 @@ from websocket import WebSocketException, create_connection
 from httpuv_kernel import list_servers, start_pipe_server, start_server
 from httpuv_kernel.main import runtime
 
+# Clients that lose their server while they connect leave their sockets to the collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 KILLS = int(os.environ.get("HTTPUV_KILLS", "3"))
 
 shared_kernel, kernel, own_kernel = kernel_fixtures()
@@ -257,6 +260,8 @@ def program(
     running = subprocess.Popen(
         [sys.executable, "-c", SERVING + textwrap.dedent(code)],
         stdout=subprocess.PIPE, stderr=errors, text=True,
+        # What runs the tests in the background may have it ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL) and None,
     )  # fmt: skip
     with running:
         assert running.stdout is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Client, Reply, Serving, configure, during, in_thread, run_until_idle
+from helpers import Client, Reply, Serving, configure, during, in_thread, run_until_idle, wait_until
 
 from httpuv_kernel import start_server
 from httpuv_kernel.main.publish import progress, snapshot
@@ -97,18 +97,17 @@ def test_the_path(path: str, target: str) -> None:
     assert ask(serving, "GET", target).text == "here"
 
 
-def test_the_next_request_sees_the_new_value() -> None:
+def test_later_requests_see_the_new_value() -> None:
+    """Not always the very next: it may be read together with the news."""
     serving = Serving(lambda request: {"body": "app"})
 
-    def run() -> list[str]:
+    def run() -> None:
         with serving.connect() as client:
-            seen = []
             for i in range(100):
                 serving.server.publish("/n", str(i))
-                seen.append(client.ask("GET", "/n").text)
-            return seen
+                wait_until(lambda i=i: client.ask("GET", "/n").text == str(i))
 
-    assert in_thread(run) == [str(i) for i in range(100)]
+    in_thread(run)
 
 
 def test_a_large_value() -> None:

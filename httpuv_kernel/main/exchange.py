@@ -57,6 +57,9 @@ class AppServer(Protocol):
     def output(self) -> Output:
         """Where its callbacks' output goes."""
 
+    def published(self) -> tuple[tuple[bytes, tuple[Any, ...], bytes], ...]:
+        """What it has published, as it crosses the bridge."""
+
     def relisten(self) -> None:
         """Its network side was started again: tell it what it is not told by `LISTEN`."""
 

@@ -233,6 +233,7 @@ class Runtime:
         _, place, settings = self._listening[number]
         self.servers[number].network = network.bridge
         try:
+            settings = settings._replace(published=self.servers[number].published())
             network.bridge.ask(messages.LISTEN, number, place, tuple(settings))
             self.servers[number].relisten()
         except (OSError, NetworkError) as error:

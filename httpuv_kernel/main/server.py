@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -40,6 +41,9 @@ __all__ = [
     "stop_all_servers",
     "stop_server",
 ]
+
+
+_MOST_KEYS = 100
 
 
 class ServerOptions(NamedTuple):
@@ -105,6 +109,7 @@ class Server:
         """Where its network side runs: "thread" or "process"."""
         self._control = secrets.token_urlsafe(24)
         self._displays = Displays()
+        self._keys: deque[str] = deque(maxlen=_MOST_KEYS)
         self._published: dict[str, tuple[ResponseHead, bytes]] = {}
         self.tells_begin = HTTPUV.instance().busy_timeout > 0
         self._id = 0
@@ -222,8 +227,8 @@ class Server:
     def publish(self, path: str, value: object, *, media_type: str | None = None) -> None:
         """Serve a value, as it is now, without the main thread: also while a cell runs.
 
-        Published again, the next request sees the new value. Paths come before static paths and
-        the app.
+        Published again, requests see the new value, as soon as the network side has heard of it.
+        Paths come before static paths and the app.
 
         Args:
             path: its URL path, decoded.
@@ -246,13 +251,17 @@ class Server:
 
     def _send_published(self, path: str, head: tuple[Any, ...] | None, body: bytes) -> None:
         if self.is_running:
-            target = quote(path).encode()
-            self.network.send((messages.PUBLISH, self._id, target, head, body))
+            self.network.send((messages.PUBLISH, self._id, _target(path), head, body))
+
+    def published(self) -> tuple[tuple[bytes, tuple[Any, ...], bytes], ...]:
+        """What it has published, as it crosses the bridge."""
+        pages = list(self._published.items())
+        return tuple((_target(path), tuple(head), body) for path, (head, body) in pages)
 
     def relisten(self) -> None:
-        """Its network side was started again: publish once more."""
-        for path, (head, body) in list(self._published.items()):
-            self._send_published(path, tuple(head), body)
+        """Its network side was started again: the pages that show it may claim it there."""
+        for key in tuple(self._keys):
+            self.network.send((messages.ADD_KEY, self._id, key))
 
     # -- what it has done --------------------------------------------------------------------------
 
@@ -358,6 +367,7 @@ class Server:
         if not self.is_running:
             return ""
         key = secrets.token_urlsafe(18)
+        self._keys.append(key)
         self.network.send((messages.ADD_KEY, self._id, key))
         return key
 
@@ -379,6 +389,11 @@ class Server:
             embed: show what it serves, too, in a frame of so many pixels' height.
         """
         self._displays.show(self._bundle(embed))
+
+
+def _target(path: str) -> bytes:
+    """A path as it stands in a request."""
+    return quote(path).encode()
 
 
 def _near(path: str) -> str:

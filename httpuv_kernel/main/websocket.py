@@ -237,6 +237,8 @@ class _Dispatch:
     def open(self) -> None:
         """Run `on_ws_open`."""
         self.entry = None
+        if self.server.tells_begin:
+            self.server.network.send((messages.BEGUN, self.socket.handle))
         handler = self.server.app.on_ws_open
         assert handler is not None
         self._call([handler], (self.socket,), self._accept)

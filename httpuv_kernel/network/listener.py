@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from ..bridge import NetworkEnd
+from ..fields import ResponseHead
 from ..messages import STOPPED, Address, Handlers, Limits, Place, ServerStatus, Settings
 from ..static_paths import StaticTable
 from .binding import Binding, bind
@@ -106,6 +107,8 @@ class Listener:
         self._exchanges = exchanges
         self._waiting: dict[int, float] = {}  # since when
         self.published = Published()
+        for path, head, body in settings.published:
+            self.published.put(path, ResponseHead(*head), body)
         self._connections: set[Client] = set()
         self._noted_at = -math.inf
         self._upgraded: set[Client] = set()
