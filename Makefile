@@ -75,7 +75,7 @@ $(VENV)/.tools: $(VENV)/.installed
 
 $(OLD)/.installed: pyproject.toml
 	tests/make_venv.sh $(PYTHON) $(OLD)
-	$(OLD)/bin/pip install --quiet --editable . 'ipykernel>=6.31,<7' 'ipython<9' 'PySide6-Essentials>=6.6'
+	$(OLD)/bin/pip install --quiet --editable . 'ipykernel>=6.31,<7' 'ipython<9' 'PySide6-Essentials>=6.6' 'matplotlib>=3.8'
 	touch $@
 
 # Without that Python its tests skip, but not in CI.
