@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
 
 from traitlets import Bool, CaselessStrEnum, CInt, Enum, Float, List, Unicode, observe
 from traitlets.config import SingletonConfigurable
@@ -21,7 +20,7 @@ _KIB = 1024
 _MIB = 1024 * _KIB
 
 
-class _ToStderr(logging.StreamHandler[TextIO]):
+class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]  # Python 3.10
     """Writes to what sys.stderr is at the time."""
 
     def emit(self, record: logging.LogRecord) -> None:
