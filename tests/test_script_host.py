@@ -464,6 +464,8 @@ def test_a_forked_child_of_a_script(run: Run) -> None:
     code = """
     server = start_server("127.0.0.1", 0, lambda request: {"body": "parent"})
     say(server.port)
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: of any fork beside a thread
     child = os.fork()
     if child == 0:
         with start_server("127.0.0.1", 0, lambda request: {"body": "child"}) as own:
