@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -369,3 +370,20 @@ def test_kernels_that_are_killed_under_load(own_kernel: Kernel) -> None:
             assert time.monotonic() - begun < 1.0
             assert is_free(port)
         own_kernel.restart()
+
+
+def test_a_key_that_was_used_is_so_after_a_restart() -> None:
+    """It stands in a notebook that may have been saved."""
+    server = start_server("127.0.0.1", 0, lambda request: {}, token=True)
+    found = re.search(r"key&quot;: &quot;([^&]+)&quot;", server._repr_mimebundle_()["text/html"])
+    assert found is not None
+
+    def claim() -> int:
+        with Client(server.port) as client:
+            return client.ask("POST", "/__httpuv__/claim", [("X-Httpuv-Key", found[1])]).status
+
+    assert during(claim) == 200
+    first = child()
+    first.kill()
+    serve_until(lambda: is_restarted(first) and not is_free(server.port))
+    assert during(claim) == 403

@@ -60,9 +60,6 @@ class AppServer(Protocol):
     def published(self) -> tuple[tuple[bytes, tuple[Any, ...], bytes], ...]:
         """What it has published, as it crosses the bridge."""
 
-    def relisten(self) -> None:
-        """Its network side was started again: tell it what it is not told by `LISTEN`."""
-
     def stopped(self) -> None:
         """It runs no more."""
 

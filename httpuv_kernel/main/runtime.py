@@ -235,7 +235,6 @@ class Runtime:
         try:
             settings = settings._replace(published=self.servers[number].published())
             network.bridge.ask(messages.LISTEN, number, place, tuple(settings))
-            self.servers[number].relisten()
         except (OSError, NetworkError) as error:
             log.error("%r cannot listen again: %s", self.servers[number], error)
             self.inbox.put((monotonic(), (messages.STOPPED, number)))

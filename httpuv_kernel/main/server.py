@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -41,9 +40,6 @@ __all__ = [
     "stop_all_servers",
     "stop_server",
 ]
-
-
-_MOST_KEYS = 100
 
 
 class ServerOptions(NamedTuple):
@@ -109,7 +105,6 @@ class Server:
         """Where its network side runs: "thread" or "process"."""
         self._control = secrets.token_urlsafe(24)
         self._displays = Displays()
-        self._keys: deque[str] = deque(maxlen=_MOST_KEYS)
         self._published: dict[str, tuple[ResponseHead, bytes]] = {}
         self.tells_begin = HTTPUV.instance().busy_timeout > 0
         self._id = 0
@@ -258,11 +253,6 @@ class Server:
         pages = list(self._published.items())
         return tuple((_target(path), tuple(head), body) for path, (head, body) in pages)
 
-    def relisten(self) -> None:
-        """Its network side was started again: the pages that show it may claim it there."""
-        for key in tuple(self._keys):
-            self.network.send((messages.ADD_KEY, self._id, key))
-
     # -- what it has done --------------------------------------------------------------------------
 
     def status(self) -> messages.ServerStatus:
@@ -367,7 +357,6 @@ class Server:
         if not self.is_running:
             return ""
         key = secrets.token_urlsafe(18)
-        self._keys.append(key)
         self.network.send((messages.ADD_KEY, self._id, key))
         return key
 
