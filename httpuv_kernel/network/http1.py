@@ -291,7 +291,6 @@ class Connection(asyncio.Protocol):
             exchange, subprotocol, compress=listener.limits.compress_messages
         )
         if handshake.status != 101:  # a subprotocol that the client does not offer
-            listener.bridge.post((WS_CLOSED, exchange.id, 1006, ""))
             self._answer(exchange, handshake.status, handshake.text)
             return
         self._queue.popleft()
