@@ -164,6 +164,16 @@ class Questions(ABC):
     def send(self, message: Message) -> None:
         """Hand a message to the network side. Any thread of the main side's process."""
 
+    def send_last(self, message: Message) -> None:
+        """The same for the last message of an exchange, which `cork` may hold back. Main thread."""
+        self.send(message)
+
+    def cork(self) -> None:  # noqa: B027
+        """From now until `uncork`, last messages may wait for each other. Main thread."""
+
+    def uncork(self) -> None:  # noqa: B027
+        """Send what waits. Main thread."""
+
     @abstractmethod
     def nudge(self) -> None:
         """Wake the network side, whatever the state says. Any thread, and a signal's handler."""

@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -492,7 +493,6 @@ def test_a_large_file_is_not_kept(tmp_path: Path) -> None:
     assert opened is not None
     assert opened.file.body is None
     assert opened.handle is not None
-    opened.close()
 
 
 def test_descriptors_are_closed(tmp_path: Path) -> None:
@@ -522,3 +522,79 @@ def test_descriptors_are_closed(tmp_path: Path) -> None:
                     for method in ("GET", "HEAD"):
                         client.ask(method, "/a.bin", headers)
             assert len(os.listdir("/proc/self/fd")) <= before
+
+
+# -- what stays open -----------------------------------------------------------------------------
+
+
+def descriptors_of(path: Path) -> int:
+    """How often this process has a file open."""
+    found = 0
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one that lists them
+            found += os.readlink(f"/proc/self/fd/{fd}").startswith(str(path))
+    return found
+
+
+def settled_files(folder: Path, count: int) -> tuple[str, list[str]]:
+    """The folder's real path, and names of files in it that are too large to be kept in memory."""
+    names = [f"{number}.bin" for number in range(count)]
+    for name in names:
+        (folder / name).touch()
+        os.truncate(folder / name, 100_000)
+    settle(folder)
+    return str(folder.resolve()), names
+
+
+def test_a_file_stays_open_while_it_is_asked_for(tmp_path: Path) -> None:
+    root, (name,) = settled_files(tmp_path, 1)
+    cache = FileCache()
+    cache.open(root, [name], "inside")
+    for _ in range(3):
+        assert cache.reopen(f"{root}/{name}", "inside") is not None
+        assert descriptors_of(tmp_path / name) == 1
+        cache.rest()
+    assert descriptors_of(tmp_path / name) == 1
+    cache.rest()
+    assert descriptors_of(tmp_path / name) == 0
+
+
+def test_a_few_files_stay_open(tmp_path: Path) -> None:
+    root, names = settled_files(tmp_path, 100)
+    cache = FileCache()
+    for name in names:
+        cache.open(root, [name], "inside")
+        cache.reopen(f"{root}/{name}", "inside")
+    assert descriptors_of(tmp_path) == 32
+
+
+def test_a_deleted_file_is_let_go_of(tmp_path: Path) -> None:
+    """Its disk space is wanted back, also while nothing is asked for."""
+    (tmp_path / "a.bin").write_bytes(b"x" * 100_000)
+    settle(tmp_path)
+    with start_server("127.0.0.1", 0, {"static_paths": {"/": tmp_path}}) as server:
+        with Client(server.port) as client:
+            for _ in range(2):
+                assert client.ask(target="/a.bin").status == 200
+            assert descriptors_of(tmp_path) == 1
+            (tmp_path / "a.bin").unlink()
+            wait_until(lambda: descriptors_of(tmp_path) == 0)
+
+
+def test_a_file_that_is_written_anew_is_opened_anew(tmp_path: Path) -> None:
+    """In place, with the same size and the time set back; and as another file."""
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"1" * 100_000)
+    settle(tmp_path)
+    status = path.stat()
+    with start_server("127.0.0.1", 0, {"static_paths": {"/": tmp_path}}) as server:
+        with Client(server.port) as client:
+            for _ in range(2):
+                assert client.ask(target="/a.bin").body == b"1" * 100_000
+            path.write_bytes(b"2" * 100_000)
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            assert client.ask(target="/a.bin").body == b"2" * 100_000
+            (tmp_path / "new").write_bytes(b"3" * 100_000)
+            os.utime(tmp_path / "new", ns=(status.st_atime_ns, status.st_mtime_ns))
+            (tmp_path / "new").replace(path)
+            assert client.ask(target="/a.bin").body == b"3" * 100_000

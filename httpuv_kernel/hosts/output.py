@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from time import monotonic
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeAlias
 
 from .base import Host, Output
 
@@ -29,19 +29,22 @@ class FloodGate:
     its file huge. Main thread; may be nested.
     """
 
-    __slots__ = ("_left", "_limit", "_streams", "_until")
+    __slots__ = ("_last", "_left", "_limit", "_streams", "_until")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._left = limit
         self._until = 0.0
-        self._streams: list[tuple[Any, Any, _Limited, _Limited]] = []
+        self._streams: list[_Streams] = []
+        self._last: _Streams = (None, None, _Limited(self, None), _Limited(self, None))
 
     def __enter__(self) -> None:
-        out, err = sys.stdout, sys.stderr
-        limited = _Limited(self, out), _Limited(self, err)
-        self._streams.append((out, err, *limited))
-        sys.stdout, sys.stderr = limited
+        streams = self._last
+        if streams[0] is not sys.stdout or streams[1] is not sys.stderr:
+            out, err = sys.stdout, sys.stderr
+            self._last = streams = out, err, _Limited(self, out), _Limited(self, err)
+        self._streams.append(streams)
+        sys.stdout, sys.stderr = streams[2:]
 
     def __exit__(
         self,
@@ -90,6 +93,9 @@ class _Limited:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+_Streams: TypeAlias = tuple[Any, Any, _Limited, _Limited]  # what was there, and what is instead
 
 
 class RedirectedOutput(Output):

@@ -328,7 +328,7 @@ class Answer:
         return self._exchanges.is_live(self.id)
 
     def _send(self, message: messages.Message) -> None:
-        self.server.network.send(message)
+        self.server.network.send_last(message)
         self.finish()
 
     def fail(self, error: BaseException) -> None:

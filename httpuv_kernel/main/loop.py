@@ -28,6 +28,7 @@ from ..messages import ALARM
 from .app import call_user, user_traceback
 from .interrupts import InterruptGuard
 from .later import CallbackQueue, Entry, new_entry
+from .pacing import Pacing
 
 __all__ = ["MainLoop"]
 
@@ -70,6 +71,7 @@ class MainLoop:
         """Callbacks run so far."""
         self.stops = 0
         """Calls of `stop_service` so far."""
+        self._pacing = Pacing(self.networks)
         self._waiters: list[asyncio.Future[None]] = []
         self.flood_gate = FloodGate(HTTPUV.instance().output_limit)
         host.attach(self._inbox.wake.fileno(), self.drain)
@@ -148,14 +150,16 @@ class MainLoop:
             self._running = True
             more = False
             try:
-                until = monotonic() + _BUDGET
+                now = monotonic()
+                until = now + _BUDGET
                 more = self.host.advance()
-                while (self._step(monotonic()) or (more := self.host.advance())) and (
-                    monotonic() < until
-                ):
-                    pass
+                self._pacing.begin(now)
+                while now < until and (self._step(now) or (more := self.host.advance())):
+                    now = monotonic()
+                    self._pacing.step(now)
             finally:
                 self._running = False
+                self._pacing.end()
                 self._rest(more)
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
@@ -214,6 +218,7 @@ class MainLoop:
             )
         interrupted = False
         with self._guard:
+            self._pacing.end()
             outer, self._running = self._running, True
             self._serving += 1
             try:

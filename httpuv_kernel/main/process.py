@@ -117,6 +117,8 @@ class ProcessBridge(Questions):
         self._kill = kill
         self._sending = threading.Lock()
         self._receiving = threading.Lock()  # also orders what is received in the inbox
+        self._corked = False
+        self._held: list[messages.Message] = []
         self.is_closed = False
 
     @InterruptGuard.waits
@@ -124,6 +126,33 @@ class ProcessBridge(Questions):
         """Hand a message to the process; to one that is gone, nothing."""
         if not self.is_closed:
             self._link.put([message])
+            self._flush()
+
+    @InterruptGuard.waits
+    def send_last(self, message: messages.Message) -> None:
+        """Hand over the last message of an exchange, or keep it for the others. Main thread."""
+        if self._corked:
+            self._held.append(message)
+        else:
+            self.send(message)
+
+    def ask(self, kind: str, *arguments: object, timeout: float = 10.0) -> Any:
+        """As everywhere; what waits goes first, as the answer might depend on it."""
+        if self._held and threading.current_thread() is threading.main_thread():
+            self.uncork()
+        return super().ask(kind, *arguments, timeout=timeout)
+
+    def cork(self) -> None:
+        """One packet costs as much as ten answers in it: let them wait for each other."""
+        self._corked = True
+
+    @InterruptGuard.waits
+    def uncork(self) -> None:
+        """Send what waits as one batch."""
+        self._corked = False
+        held, self._held = self._held, []
+        if held and not self.is_closed:
+            self._link.put(held)
             self._flush()
 
     def nudge(self) -> None:

@@ -25,7 +25,6 @@ def ranges_answer(
     """The answer with these parts of a file; an empty list is 416."""
     size = opened.file.size
     if not ranges:
-        opened.close()
         block = b"Content-Range: bytes */%d\r\n" % size
         return _changed(head, 416, block + _CONTENT_TYPE.sub(b"", head.block)), b"", None
     if len(ranges) > 1:
@@ -76,7 +75,7 @@ def _changed(head: ResponseHead, status: int, block: bytes) -> ResponseHead:
 class _RangesSource(BodySource):
     """The parts of a multipart body."""
 
-    __slots__ = ("_handle", "_pieces")
+    __slots__ = ("_pieces",)
 
     def __init__(
         self,
@@ -87,21 +86,7 @@ class _RangesSource(BodySource):
     ) -> None:
         parts = sum(end - first for first, end in ranges)
         super().__init__(sum(map(len, separators)) + parts + len(tail))
-        self._handle = handle
-        self._pieces = self._read_parts(separators, ranges, tail)
-
-    def _read_parts(
-        self, separators: list[bytes], ranges: list[tuple[int, int]], tail: bytes
-    ) -> Iterator[bytes]:
-        for separator, (first, end) in zip(separators, ranges, strict=True):
-            yield separator
-            while first < end:
-                piece = self._handle.read(min(PIECE_BYTES, end - first), first)
-                if not piece:
-                    return
-                first += len(piece)
-                yield piece
-        yield tail
+        self._pieces = _read_parts(handle, separators, ranges, tail)
 
     def read(self) -> bytes:
         """The next piece."""
@@ -110,5 +95,22 @@ class _RangesSource(BodySource):
         return piece
 
     def close(self) -> None:
-        """Close the file."""
-        self._handle.close()
+        """Let go of the file."""
+        self._pieces = iter(())
+
+
+def _read_parts(
+    handle: FileHandle,
+    separators: list[bytes],
+    ranges: list[tuple[int, int]],
+    tail: bytes,
+) -> Iterator[bytes]:
+    for separator, (first, end) in zip(separators, ranges, strict=True):
+        yield separator
+        while first < end:
+            piece = handle.read(min(PIECE_BYTES, end - first), first)
+            if not piece:
+                return
+            first += len(piece)
+            yield piece
+    yield tail

@@ -135,7 +135,7 @@ class Exchange:
             self.body = None
 
 
-_NO_FACTS = RequestFacts(b"", None, False, None, False, None)
+_NO_FACTS = RequestFacts(b"", None, False, None, False, None, False)
 
 
 class Reply(NamedTuple):

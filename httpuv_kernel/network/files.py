@@ -15,7 +15,7 @@ import stat
 import time
 import zlib
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from .conditional import Validators
@@ -41,6 +41,7 @@ KEPT_FILE_BYTES = 64 * 1024  # files up to this are kept; larger ones gain nothi
 _KEPT_BYTES = 16 * 1024 * 1024
 _KNOWN_FILES = 2048
 _CHECKSUM_BYTES = 1024 * 1024
+_HELD_FILES = 32 if os.name == "posix" else 0  # Windows lets nobody delete what is open
 
 
 def is_safe_segment(segment: str, *, hidden: bool, windows: bool = os.name == "nt") -> bool:
@@ -100,13 +101,15 @@ def _may_change_unseen(modified_ns: int) -> bool:
 class RegularFile:
     """A regular file that may be served, as it was when it was last looked at."""
 
-    __slots__ = ("_gzip", "body", "path", "signature", "unsettled", "validators")
+    __slots__ = ("_gzip", "body", "handle", "path", "signature", "unsettled", "validators")
 
     def __init__(self, path: str, signature: Signature, body: bytes | None, checksum: int | None):
         self.path = path
         self.signature = signature
         self.body = body
         """Its content, when it is small."""
+        self.handle: FileHandle | None = None
+        """By which it is read while it is asked for again and again."""
         self._gzip: bytes | None = None
         self.unsettled = checksum is not None
         """It is so new that it can change without a change of its time."""
@@ -120,6 +123,19 @@ class RegularFile:
     def size(self) -> int:
         """In bytes."""
         return self.signature.size
+
+    def is_still(self, status: os.stat_result) -> bool:
+        """Whether this is the file, in the same version."""
+        # Field by field: to make a Signature takes longer than all else that a request needs here.
+        before = self.signature
+        return (
+            before.inode == status.st_ino
+            and before.changed_ns == status.st_ctime_ns
+            and before.modified_ns == status.st_mtime_ns
+            and before.size == status.st_size
+            and before.device == status.st_dev
+            and not self.unsettled
+        )
 
     @property
     def kept_bytes(self) -> int:
@@ -141,11 +157,6 @@ class OpenedFile(NamedTuple):
     file: RegularFile
     handle: FileHandle | None
 
-    def close(self) -> None:
-        """Close the handle."""
-        if self.handle is not None:
-            self.handle.close()
-
 
 def _open_regular(path: str) -> tuple[FileHandle, os.stat_result]:
     """Open without waiting for a FIFO's other end.
@@ -157,7 +168,6 @@ def _open_regular(path: str) -> tuple[FileHandle, os.stat_result]:
     handle = FileHandle(os.open(path, flags | getattr(os, "O_BINARY", 0)))
     status = os.fstat(handle.fd)
     if not stat.S_ISREG(status.st_mode):
-        handle.close()
         raise FileNotFoundError(f"not a regular file: {path!r}")
     return handle, status
 
@@ -207,16 +217,21 @@ def _opened_path(handle: FileHandle, path: str) -> str:
         return os.path.realpath(path)
 
 
+_Key: TypeAlias = tuple[str, object]  # the path, and whether links may lead there
+
+
 class FileCache:
     """Opens files below roots and remembers what was found; every use looks at the file anew.
 
     Small files are remembered with their content, larger ones with their validators only, so that
-    neither the sizes nor the number of files make it grow.
+    neither the sizes nor the number of files make it grow. A few larger ones stay open for a moment
+    after they were sent: who asks for one often asks for parts of it, one after another.
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, object], RegularFile] = OrderedDict()
+        self._known: OrderedDict[_Key, RegularFile] = OrderedDict()
         self._kept_bytes = 0
+        self._open: dict[_Key, bool] = {}  # whether it was asked for since the last `rest`
 
     def reopen(self, path: str, follow_symlinks: object) -> OpenedFile | None:
         """A file that `open` has found at this path, if it still is the same; one or two stats."""
@@ -225,20 +240,50 @@ class FileCache:
         if file is None:
             return None
         try:
-            if _signature(os.stat(path)) == file.signature and not file.unsettled:
-                if file.body is not None:
-                    self._known.move_to_end(key)
-                    return OpenedFile(file, None)
-                handle, status = _open_regular(file.path)
-                if _signature(status) == file.signature:  # the very file whose path was checked
+            if file.is_still(os.stat(path)):
+                handle = self._held(key, file) if file.body is None else None
+                if handle is not None or file.body is not None:
                     self._known.move_to_end(key)
                     return OpenedFile(file, handle)
-                handle.close()
         except OSError:
             pass
         if not file.unsettled:
             self._forget(key)
         return None
+
+    def _held(self, key: _Key, file: RegularFile) -> FileHandle | None:
+        """A handle of the file, if it still is the one whose path was checked.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        handle = file.handle
+        if handle is None:
+            handle, status = _open_regular(file.path)
+            if not file.is_still(status):
+                return None
+            if not _HELD_FILES:
+                return handle
+            if len(self._open) >= _HELD_FILES:
+                self._let_go(next(iter(self._open)))
+            file.handle = handle
+        self._open[key] = True
+        return handle
+
+    def _let_go(self, key: _Key) -> None:
+        """Have it open no longer than a response needs it."""
+        if self._open.pop(key, None) is not None and key in self._known:
+            self._known[key].handle = None
+
+    def rest(self) -> None:
+        """Called every second or so: close what nobody has asked for since, which may be deleted,
+        and its disk space wanted.
+        """
+        for key, is_used in list(self._open.items()):
+            if is_used:
+                self._open[key] = False
+            else:
+                self._let_go(key)
 
     def open(self, root: str, segments: list[str], follow_symlinks: object) -> OpenedFile | None:
         """Open what the segments name below a root; None when it may not be served."""
@@ -255,11 +300,10 @@ class FileCache:
                 return self._look_at(key, real, handle, status)
         except OSError:
             pass
-        handle.close()
         return None
 
     def _look_at(
-        self, key: tuple[str, object], real: str, handle: FileHandle, status: os.stat_result
+        self, key: _Key, real: str, handle: FileHandle, status: os.stat_result
     ) -> OpenedFile:
         signature = _signature(status)
         size = signature.size
@@ -276,7 +320,6 @@ class FileCache:
                 signature = signature._replace(size=len(body))
                 unsettled = checked = True
             checksum = zlib.crc32(body) if checked else None
-            handle.close()
         file = RegularFile(real, signature, body, checksum)
         file.unsettled = unsettled
         known = file
@@ -286,14 +329,15 @@ class FileCache:
         self._remember(key, known)
         return OpenedFile(file, handle if body is None else None)
 
-    def _remember(self, key: tuple[str, object], file: RegularFile) -> None:
+    def _remember(self, key: _Key, file: RegularFile) -> None:
         self._forget(key)
         self._known[key] = file
         self._kept_bytes += file.kept_bytes
         while self._kept_bytes > _KEPT_BYTES or len(self._known) > _KNOWN_FILES:
             self._forget(next(iter(self._known)))
 
-    def _forget(self, key: tuple[str, object]) -> None:
+    def _forget(self, key: _Key) -> None:
+        self._let_go(key)
         file = self._known.pop(key, None)
         if file is not None:
             self._kept_bytes -= file.kept_bytes

@@ -52,7 +52,23 @@ class RequestFacts(NamedTuple):
     content_length: int | None
     expects_continue: bool
     upgrade: bytes | None
+    is_conditional: bool
+    """It has a field by which the answer may be less than the whole file, or coded."""
+    is_internal: bool = False
+    """It is for a route of ours, below the token."""
 
+
+CONDITIONS = frozenset(
+    {
+        b"accept-encoding",
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-unmodified-since",
+        b"range",
+    }
+)
+"""The fields by which a file is not simply sent."""
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -108,6 +124,7 @@ def examine_request(method: bytes, target: bytes, version: str, fields: Fields) 
         content_length,
         expect is not None and version == "1.1",
         upgrade,
+        not CONDITIONS.isdisjoint([name for name, _ in fields]),
     )
 
 

@@ -52,13 +52,13 @@ class Gate:
             RequestRefused: it may not ask here.
         """
         if facts.target.startswith(INTERNAL):  # they have secrets of their own
-            return facts
+            return facts._replace(is_internal=True)
         if self.token:
             target = self.without_token(facts.target)
             if target is None:
                 raise RequestRefused(403, "this server answers only to the link with its token")
-            facts = facts._replace(target=target)
-            if target.startswith(INTERNAL):
+            facts = facts._replace(target=target, is_internal=target.startswith(INTERNAL))
+            if facts.is_internal:
                 return facts
         if facts.host is not None:
             refusal = self.refusal(facts.host)

@@ -194,7 +194,7 @@ class Connection(asyncio.Protocol):
     def _answered_here(self, exchange: Exchange) -> bool:
         """Answer without the main side, or refuse an upgrade; False for what is the app's."""
         listener = self.listener
-        reply = listener.internal.answer(exchange)
+        reply = listener.internal.answer(exchange) if exchange.facts.is_internal else None
         if reply is None and listener.published:
             reply = listener.published.answer(exchange)
         if reply is None and listener.site.table.has_paths:
@@ -371,12 +371,13 @@ class Connection(asyncio.Protocol):
         exchange = self._queue.popleft()
         if exchange.id:
             self.listener.forget(exchange.id)
-        exchange.discard()
-        self.writer.close_stream()
-        refusal = exchange.refusal
-        status, size = (
-            (self.writer.status, self.writer.sent) if refusal is None else (refusal.status, 0)
-        )
+        if exchange.body is not None:
+            exchange.discard()
+        writer = self.writer
+        writer.close_stream()
+        status, size = writer.status, writer.sent
+        if exchange.refusal is not None:
+            status, size = exchange.refusal.status, 0
         self.listener.journal.record(self._peer[0], exchange, status, size)
         if keep and not self._ended:
             self._deadline = math.inf

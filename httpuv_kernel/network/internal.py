@@ -75,11 +75,9 @@ class InternalRoutes:
             del self._keys[next(iter(self._keys))]
         self._keys[key] = monotonic() + _KEY_SECONDS
 
-    def answer(self, exchange: Exchange) -> Reply | None:
-        """The response; None when the request is for another path."""
+    def answer(self, exchange: Exchange) -> Reply:
+        """The response to a request for a path of ours."""
         target = exchange.facts.target
-        if not target.startswith(INTERNAL):
-            return None
         method, route = self._routes.get(
             target[len(INTERNAL) :].partition(b"?")[0], (b"", _nothing)
         )

@@ -11,7 +11,6 @@ from time import monotonic, time
 
 from ..messages import JournalEntry
 from .exchange import Exchange
-from .gate import INTERNAL
 
 __all__ = ["Journal"]
 
@@ -34,15 +33,14 @@ class Journal:
 
     def count(self, exchange: Exchange) -> None:
         """A request came. What the panel in the notebook asks is not the user's."""
-        if not exchange.facts.target.startswith(INTERNAL):
+        if not exchange.facts.is_internal:
             self.requests += 1
 
     def record(self, peer: str, exchange: Exchange, status: int, size: int) -> None:
         """A response is written, with so many bytes of body."""
-        target = exchange.facts.target[:_TARGET_BYTES]
-        if target.startswith(INTERNAL):
+        if exchange.facts.is_internal:
             return
-        now = monotonic()
+        now, target = monotonic(), exchange.facts.target[:_TARGET_BYTES]
         seconds, waited = now - exchange.begun, exchange.waited
         self._entries.append((now, peer, exchange.method, target, status, size, seconds, waited))
         if self._logs:

@@ -204,9 +204,10 @@ class Listener:
         return all(binding.sock.fileno() == -1 for binding in self._bindings)
 
     def expire(self, now: float) -> None:
-        """End the connections that take too long."""
+        """End the connections that take too long, and let go of what nobody has asked for."""
         for connection in list(self._connections):
             connection.expire(now)
+        self.site.rest()
         if self.limits.busy_timeout > 0:
             for number, since in list(self._waiting.items()):
                 if now - since >= self.limits.busy_timeout:

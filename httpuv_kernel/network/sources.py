@@ -22,7 +22,7 @@ def remove_file(path: str) -> None:
 
 
 class FileHandle:
-    """An open file, read by position; closed at the latest when nobody has it any more."""
+    """An open file, read by position, so that many can; closed when nobody has it any more."""
 
     __slots__ = ("fd",)
 
@@ -36,13 +36,8 @@ class FileHandle:
         os.lseek(self.fd, position, os.SEEK_SET)
         return os.read(self.fd, count)
 
-    def close(self) -> None:
-        """Close it; a second call does nothing."""
-        fd, self.fd = self.fd, -1
-        if fd != -1:
-            os.close(fd)
-
-    __del__ = close
+    def __del__(self) -> None:
+        os.close(self.fd)
 
 
 class BodySource(ABC):
@@ -100,18 +95,20 @@ class FileSource(BodySource):
         self, handle: FileHandle, length: int, *, first: int = 0, unlink: str | None = None
     ) -> None:
         super().__init__(length)
-        self._handle = handle
+        self._handle: FileHandle | None = handle
         self._position = first
         self._unlink = unlink
 
     def read(self) -> bytes:
         """The next piece."""
+        assert self._handle is not None
         piece = self._handle.read(min(PIECE_BYTES, self.left), self._position)
         self._advance(len(piece))
         return piece
 
     def send_to(self, fd: int) -> None:
         """By sendfile(2)."""
+        assert self._handle is not None
         self._advance(os.sendfile(fd, self._handle.fd, self._position, self.left))
 
     def _advance(self, count: int) -> None:
@@ -119,8 +116,8 @@ class FileSource(BodySource):
         self.left -= count
 
     def close(self) -> None:
-        """Close the file, and remove it when the app gave it away."""
-        self._handle.close()
+        """Let go of the file, and remove it when the app gave it away."""
+        self._handle = None
         if self._unlink is not None:
             remove_file(self._unlink)
             self._unlink = None

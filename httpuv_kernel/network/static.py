@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from hmac import compare_digest
 from html import escape
-from typing import NamedTuple
 
 from ..fields import ResponseHead, response_head, status_line
 from ..media_types import is_compressible, media_type
@@ -48,16 +48,6 @@ _PREFLIGHT = {
 }
 # Fields that describe a file, and not the page that lists it.
 _OF_A_FILE = frozenset({b"content-type", b"cache-control", b"content-disposition", b"etag"})
-_CONDITIONS = frozenset(
-    {
-        b"accept-encoding",
-        b"if-match",
-        b"if-modified-since",
-        b"if-none-match",
-        b"if-unmodified-since",
-        b"range",
-    }
-)
 # jupyter-server-proxy 4.5 names itself, and takes the Location of a redirect for one of its root.
 _PROXY = b"x-proxycontextpath"
 _REFRESH = b'<!DOCTYPE html><meta http-equiv="refresh" content="0; url=%s">'
@@ -65,7 +55,8 @@ _CACHE_SIZE = 4096
 _CACHED_PATH = 512
 
 
-class _Target(NamedTuple):
+@dataclass(slots=True)
+class _Target:
     """What a request's path names: a rule, and the safe segments below it."""
 
     rule: StaticRule
@@ -76,6 +67,15 @@ class _Target(NamedTuple):
     """Where it is on disk, as far as links are not followed."""
     is_fallback: bool = False
     """Another path was asked for; what it gets depends on more than its path."""
+    _head: ResponseHead | None = None
+    _etag: bytes = b""
+
+    def head_of(self, file: RegularFile) -> ResponseHead:
+        """The head of the whole file, encoded once for each of its versions."""
+        etag = file.validators.etag
+        if self._head is None or self._etag != etag:
+            self._head, self._etag = _file_head(self.rule, self.key, file), etag
+        return self._head
 
 
 class StaticSite:
@@ -85,7 +85,6 @@ class StaticSite:
         self.table = table
         self._gzip_bytes = gzip_bytes
         self._files = FileCache()
-        self._heads: dict[tuple[int, str, bytes], ResponseHead] = {}
         # Targets that named a file, so that the next request for it need not take its path apart.
         self._resolved: dict[bytes, _Target] = {}
 
@@ -160,7 +159,9 @@ class StaticSite:
         if rule.indexhtml:
             index = os.path.join(target.key, "index.html")
             if os.path.lexists(index):
-                indexed = target._replace(segments=[*segments, "index.html"], key=index)
+                indexed = _Target(
+                    rule, [*segments, "index.html"], target.is_directory, index, target.is_fallback
+                )
                 answer = self._open(indexed, exchange, slash=not target.is_directory)
                 if answer is not None:
                     return answer
@@ -176,7 +177,6 @@ class StaticSite:
         if opened is None:
             return None
         if slash and not exchange.facts.target.partition(b"?")[0].endswith(b"/"):
-            opened.close()
             return _add_slash(target.rule, exchange)
         path = exchange.facts.target.partition(b"?")[0]
         if not target.is_fallback and len(path) <= _CACHED_PATH:
@@ -188,28 +188,32 @@ class StaticSite:
     # -- the file --------------------------------------------------------------------------------
 
     def _file_answer(self, target: _Target, opened: OpenedFile, exchange: Exchange) -> Reply:
-        file, fields = opened.file, exchange.fields
-        head = self._head(target, file)
-        names = _CONDITIONS.intersection([name for name, _ in fields])
-        if names:
-            if precondition_fails(fields, file.validators):
-                opened.close()
-                return _error(target.rule, exchange, 412)
-            if is_not_modified(fields, file.validators):
-                opened.close()
-                return self._not_modified(target.rule, head, file, exchange)
-            if b"range" in names and exchange.method == b"GET":
-                ranges = requested_ranges(fields, file.size, file.validators)
-                if ranges is not None:
-                    return Reply(*ranges_answer(head, opened, ranges))
-            elif b"accept-encoding" in names:
-                encoded = self._encoded(target, opened, head, exchange)
-                if encoded is not None:
-                    return encoded
+        file = opened.file
+        head = target.head_of(file)
+        if exchange.facts.is_conditional:
+            reply = self._conditional_answer(target, opened, head, exchange)
+            if reply is not None:
+                return reply
         if file.body is not None:
             return Reply(head, file.body)
         assert opened.handle is not None
         return Reply(head, b"", FileSource(opened.handle, file.size))
+
+    def _conditional_answer(
+        self, target: _Target, opened: OpenedFile, head: ResponseHead, exchange: Exchange
+    ) -> Reply | None:
+        """The answer when the request has conditions; None: the whole file, as it is."""
+        file, fields = opened.file, exchange.fields
+        if precondition_fails(fields, file.validators):
+            return _error(target.rule, exchange, 412)
+        if is_not_modified(fields, file.validators):
+            return self._not_modified(target.rule, head, file, exchange)
+        if _has(exchange, b"range") and exchange.method == b"GET":
+            ranges = requested_ranges(fields, file.size, file.validators)
+            return None if ranges is None else Reply(*ranges_answer(head, opened, ranges))
+        if _has(exchange, b"accept-encoding"):
+            return self._encoded(target, opened, head, exchange)
+        return None
 
     def _not_modified(
         self, rule: StaticRule, head: ResponseHead, file: RegularFile, exchange: Exchange
@@ -235,7 +239,6 @@ class StaticSite:
             if coding in accepted and target.segments:
                 sibling = self._sibling(target, opened.file, extension)
                 if sibling is not None:
-                    opened.close()
                     return _sibling_answer(
                         target.rule, head, opened.file, sibling, coding, exchange
                     )
@@ -257,20 +260,12 @@ class StaticSite:
             sibling is not None
             and sibling.file.signature.modified_ns < original.signature.modified_ns
         ):
-            sibling.close()
             return None
         return sibling
 
-    def _head(self, target: _Target, file: RegularFile) -> ResponseHead:
-        """The head of a whole file, encoded once for each of its versions."""
-        key = (id(target.rule), target.key, file.validators.etag)
-        head = self._heads.get(key)
-        if head is None:
-            head = _file_head(target.rule, target.key, file)
-            if len(self._heads) >= _CACHE_SIZE:
-                self._heads.clear()
-            self._heads[key] = head
-        return head
+    def rest(self) -> None:
+        """Called every second or so; see `FileCache.rest`."""
+        self._files.rest()
 
 
 def _encoded_head(head: ResponseHead, coding: bytes, *, weak: bool = False) -> ResponseHead:
@@ -291,7 +286,6 @@ def _sibling_answer(
     if _has(exchange, b"if-none-match") and is_not_modified(
         exchange.fields, sibling.file.validators
     ):
-        sibling.close()
         return _not_modified(rule, etag, varies=True)
     encoded = _encoded_head(head, coding)
     encoded = encoded._replace(block=encoded.block.replace(original.validators.etag, etag, 1))

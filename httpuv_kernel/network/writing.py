@@ -129,19 +129,18 @@ class ResponseWriter:
             self._begin(exchange, head, block, size, gzip=gzip, source=source)
             return
         keep = exchange.keep_alive and exchange.complete and not close
-        parts = [line, b"" if dated else date_line(), block]
+        length_line = b"Content-Length: %d\r\n" % size
         if status in _NO_BODY:
-            body = b""
+            body = length_line = b""
         elif exchange.method == b"HEAD":
-            parts.append(b"Content-Length: %d\r\n" % (size if body or length is None else length))
+            if length is not None and not body:
+                length_line = b"Content-Length: %d\r\n" % length
             body = b""
-        else:
-            parts.append(b"Content-Length: %d\r\n" % size)
         self.sent = len(body)
-        parts.append(_END_OF_HEAD[keep, exchange.http11])
+        date = b"" if dated else date_line()
+        parts = (line, date, block, length_line, _END_OF_HEAD[keep, exchange.http11])
         if size < _JOIN_BYTES:
-            parts.append(body)
-            self._transport.write(b"".join(parts))
+            self._transport.write(b"".join((*parts, body)))
         else:
             self._transport.writelines([b"".join(parts), body])
         self._sink.response_written(keep)

@@ -1,0 +1,58 @@
+"""When the answers of callbacks leave: at once, or with those of the callbacks after them.
+
+An answer must not wait for a callback that computes. But under a flood of quick ones, each answer
+in a packet of its own would cost the main thread more than the callback. So answers wait for each
+other only while callbacks have long been quick, and then for less than a millisecond.
+
+Main side; main thread.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from ..bridge import Questions
+
+__all__ = ["Pacing"]
+
+_QUICK: Final = 100e-6  # seconds that a quick callback takes at most
+_FLOOD: Final = 64  # so many of them in a row, and the next is taken to be quick as well
+_TOGETHER: Final = 500e-6  # the longest that an answer waits for others
+
+
+class Pacing:
+    """Corks the network sides that callbacks answer to, and uncorks them."""
+
+    def __init__(self, networks: list[Questions]) -> None:
+        self._networks = networks
+        self._quick = 0
+        self._last = 0.0
+        self._until = math.inf
+
+    def begin(self, now: float) -> None:
+        """Callbacks are about to run."""
+        self._last = now
+        if self._quick >= _FLOOD:
+            self._until = now + _TOGETHER
+            for network in self._networks:
+                network.cork()
+
+    def step(self, now: float) -> None:
+        """One has run."""
+        if now - self._last > _QUICK:
+            self._quick = 0
+            self.end()
+        else:
+            self._quick += 1
+            if now >= self._until:
+                self.end()
+                self.begin(now)
+        self._last = now
+
+    def end(self) -> None:
+        """The last has run, or one is about to wait: nothing is held back any more."""
+        if self._until != math.inf:
+            self._until = math.inf
+            for network in self._networks:
+                network.uncork()
