@@ -80,6 +80,15 @@ _OTHER_PROTOCOLS = frozenset(
 )
 
 
+def _check_coding(version: str, transfer_encoding: bytes | None) -> None:
+    if transfer_encoding is None:
+        return
+    if version == "1.0":  # RFC 9112, section 6.1: framing of an HTTP/1.0 message is faulty
+        raise RequestRefused(400, "HTTP/1.0 has no Transfer-Encoding")
+    if transfer_encoding != b"chunked":
+        raise RequestRefused(501, "the only Transfer-Encoding known here is chunked")
+
+
 def examine_request(method: bytes, target: bytes, version: str, fields: Fields) -> RequestFacts:
     """Read the facts off a header block; the parser has checked its syntax.
 
@@ -106,11 +115,7 @@ def examine_request(method: bytes, target: bytes, version: str, fields: Fields) 
         raise RequestRefused(505, f"HTTP/{version} is not spoken here; use HTTP/1.1")
     if host is None and version == "1.1":
         raise RequestRefused(400, "an HTTP/1.1 request needs a Host header")
-    if transfer_encoding is not None:
-        if version == "1.0":  # RFC 9112, section 6.1: framing of an HTTP/1.0 message is faulty
-            raise RequestRefused(400, "HTTP/1.0 has no Transfer-Encoding")
-        if transfer_encoding != b"chunked":
-            raise RequestRefused(501, "the only Transfer-Encoding known here is chunked")
+    _check_coding(version, transfer_encoding)
     if expect is not None and expect != b"100-continue":
         raise RequestRefused(417, "the only expectation known here is 100-continue")
     if not target.startswith(b"/") or b"#" in target:
