@@ -12,13 +12,15 @@ from datetime import date
 from pathlib import Path
 from time import monotonic
 
+from .chart import draw
 from .machine import describe, raise_open_files, take_load_core
 from .report import Row, Verdict, bars_table, figures_table, table, verdicts
 from .scenarios import SCENARIOS, Bench
 from .scenarios.base import SIZES
-from .servers import make_site
+from .servers import IN_PROCESS, make_site
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")
+_CHART = Path(__file__).with_name("results.svg")
 
 
 def main() -> int:
@@ -37,6 +39,7 @@ def main() -> int:
     print(text)
     if options.save:
         _RESULTS.write_text(text + "\n")
+        draw(rows, _CHART)
     return int(bool(bench.problems) or any(v.passed is False for v in found))
 
 
@@ -46,12 +49,14 @@ def _options() -> argparse.Namespace:
         "--only", action="append", choices=SCENARIOS, help="this scenario; may be repeated"
     )
     parser.add_argument("--quick", action="store_true", help="one round of a second, 128 MiB")
-    parser.add_argument("--seconds", type=int, help="of each measurement (2)")
+    parser.add_argument("--seconds", type=int, help="of each measurement (1)")
     parser.add_argument("--rounds", type=int, help="of which the median is taken (3)")
     parser.add_argument("--large", type=int, help="MiB of the upload and the response (1024)")
-    parser.add_argument("--save", action="store_true", help=f"write benchmarks/{_RESULTS.name}")
+    parser.add_argument(
+        "--save", action="store_true", help=f"write benchmarks/{_RESULTS.name} and {_CHART.name}"
+    )
     options = parser.parse_args()
-    defaults = (1, 1, 128) if options.quick else (2, 3, 1024)
+    defaults = (1, 1, 128) if options.quick else (1, 3, 1024)
     for name, value in zip(("seconds", "rounds", "large"), defaults, strict=True):
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -83,7 +88,9 @@ def _text(rows: list[Row], found: list[Verdict], notes: list[str], seconds: floa
     parts = [
         "# Benchmarks",
         table(["", ""], [list(fact) for fact in facts]),
-        "Figures are medians of the rounds; a ratio is the median of the rounds' ratios.",
+        "Figures are medians of the rounds; a ratio is the median of the rounds' ratios. "
+        f"`{IN_PROCESS}` is httpuv_kernel with its network side in a process of its own.",
+        *([f"![The main figures as bars]({_CHART.name})"] if "--save" in sys.argv else []),
         figures_table(rows) if rows else "Nothing was measured.",
     ]
     if found:

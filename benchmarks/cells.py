@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-# Prints "port pid executable".
-SERVE = """
-import os, sys
+# Prints "pid executable".
+PREPARE = """
+import os, sys, time
+print(os.getpid(), sys.executable)
+"""
+
+IMPORT = """
 from httpuv_kernel import HTTPUV, start_server
 def hello(req):
     return {{"status": 200, "headers": {{"Content-Type": "text/plain"}}, "body": "Hello world"}}
 def echo(ws):
     ws.on_message(lambda binary, message: ws.send(message))
 app = {{"call": hello, "on_ws_open": echo, "static_paths": {{"/static": {static!r}}}}}
+HTTPUV.instance().isolation = {isolation!r}
+"""
+
+# Prints the port and how many seconds that took.
+SERVE = """
+begun = time.perf_counter()
 server = start_server("127.0.0.1", 0, app)
-print(server.port, os.getpid(), sys.executable)
+print(server.port, time.perf_counter() - begun)
+"""
+
+# Prints how many seconds that took.
+STOP = """
+begun = time.perf_counter()
+server.stop()
+print(time.perf_counter() - begun)
+"""
+
+# An answer in pieces, and one to an upload; prints the ports.
+SERVE_BODIES = """
+piece = b"x" * 1000
+def stream(req):
+    return {{"headers": {{"Content-Type": "text/plain"}}, "body": (piece for _ in range(100))}}
+def upload(req):
+    return {{"headers": {{"Content-Type": "text/plain"}}, "body": str(len(req.body))}}
+servers = [start_server("127.0.0.1", 0, each) for each in (stream, upload)]
+print(*(each.port for each in servers))
 """
 
 # A handler that computes for some milliseconds; prints the port.
@@ -54,18 +82,19 @@ message = ""
 while len(message) < 1000:
     message += json.dumps({{"id": next(numbers), "x": 0.37 * len(message) ** 2}}) + ","
 message = message[:1000]
-sockets = []
-def send_each(message):
-    for ws in sockets:
-        ws.send(message)
-ways = {{"broadcast": lambda message: broadcast(sockets, message), "a loop of send": send_each}}
-def join(ws):
-    sockets.append(ws)
-    ws.on_message(lambda binary, way: ways[way](message))
-    ws.on_close(lambda: sockets.remove(ws))
+def serve_fan_out():
+    sockets = []
+    def send_each(message):
+        for ws in sockets:
+            ws.send(message)
+    ways = {{"broadcast": lambda message: broadcast(sockets, message), "a loop of send": send_each}}
+    def join(ws):
+        sockets.append(ws)
+        ws.on_message(lambda binary, way: ways[way](message))
+        ws.on_close(lambda: sockets.remove(ws))
+    return start_server("127.0.0.1", 0, {{"on_ws_open": join}})
 HTTPUV.instance().connections = 2 * {count}
-fan_out_server = start_server("127.0.0.1", 0, {{"on_ws_open": join}})
-print(fan_out_server.port)
+print(serve_fan_out().port)
 """
 
 # As many connections as there will be; prints the port.
@@ -78,15 +107,39 @@ print(sockets_server.port)
 # What a cell may do while files are served; each says when it has begun and ends by itself.
 BESIDE = {
     "pure Python": """
-import time
 until = time.monotonic() + {seconds}
 print("begun", flush=True)
 while time.monotonic() < until:
     sum(i * i for i in range(1000))
 """,
+    # Half a second or so at a time, in which no other thread of the process runs.
+    "C that holds the GIL": """
+until = time.monotonic() + {seconds}
+print("begun", flush=True)
+time.sleep(0.2)  # it gets out
+while time.monotonic() < until:
+    sum(range(20_000_000))
+""",
+    "NumPy": """
+import numpy
+matrix = numpy.ones((400, 400))
+until = time.monotonic() + {seconds}
+print("begun", flush=True)
+while time.monotonic() < until:
+    matrix @ matrix
+""",
     "time.sleep": """
-import time
 print("begun", flush=True)
 time.sleep({seconds})
 """,
 }
+
+# Prints, in the end, how often it could compute something in so many seconds.
+COMPUTE = """
+until, count = time.perf_counter() + {seconds}, 0
+print("begun", flush=True)
+while time.perf_counter() < until:
+    sum(i * i for i in range(1000))
+    count += 1
+print(count)
+"""

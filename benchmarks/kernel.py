@@ -32,22 +32,35 @@ class Kernel:
 
     Attributes:
         pid: of its process.
-        port: of the server that every kernel here has: Hello world at /, files below /static,
-            and a WebSocket that sends back what comes.
+        port: of the server that `serve` has started last.
     """
 
-    def __init__(self, client: BlockingKernelClient) -> None:
+    def __init__(self, client: BlockingKernelClient, site: Path) -> None:
         self._client = client
-        self.pid = 0
+        self._site = site
         self.port = 0
-
-    def serve(self, site: Path) -> None:
-        port, pid, executable = self.run(
-            cells.SERVE.format(static=str(site / "static"))
-        ).split(maxsplit=2)  # fmt: skip
+        pid, executable = self.run(cells.PREPARE).split(maxsplit=1)
         if executable.strip() != sys.executable:
             raise CellError(f"the kernel runs {executable.strip()}, not {sys.executable}")
-        self.port, self.pid = int(port), int(pid)
+        self.pid = int(pid)
+
+    def load(self, isolation: str) -> None:
+        """Have the package imported; what is started from here on has this isolation."""
+        self.run(cells.IMPORT.format(static=str(self._site / "static"), isolation=isolation))
+
+    def serve(self, isolation: str) -> float:
+        """Start a server: Hello world at /, files below /static, a WebSocket that sends back what
+        comes. Returns the seconds that took.
+        """
+        self.load(isolation)
+        port, seconds = self.run(cells.SERVE).split()
+        self.port = int(port)
+        return float(seconds)
+
+    def family(self) -> list[int]:
+        """Its process, and those of network sides."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [self.pid, *map(int, children)]
 
     def run(self, code: str) -> str:
         """Execute a cell and return what it printed."""
@@ -71,45 +84,64 @@ class Kernel:
         return perf_counter() - begin
 
     @contextlib.contextmanager
-    def running(self, code: str) -> Iterator[None]:
-        """While a cell runs that prints something first and ends by itself."""
+    def running(self, code: str) -> Iterator[list[str]]:
+        """While a cell runs that prints something first and ends by itself.
+
+        What it prints after that is in the list, once this is over.
+        """
         message_id = self._client.execute(code, store_history=False, allow_stdin=False)
         self._await_output(message_id)
-        yield
+        printed: list[str] = []
+        yield printed
         with contextlib.suppress(Empty):
             self._client.get_shell_msg(timeout=0)
             raise CellError("the cell ended before what was to happen beside it")
         while True:
             reply = self._client.get_shell_msg(timeout=_CELL_SECONDS)
             if reply["parent_header"].get("msg_id") == message_id:
-                return _check(reply, [])
+                _check(reply, [])
+                break
+        while (text := self._output_of(message_id)) is not None:
+            printed.append(text)
+
+    def _output_of(self, message_id: str) -> str | None:
+        """The next that a cell printed, "" for another message; None when it is over."""
+        message = self._client.get_iopub_msg(timeout=_CELL_SECONDS)
+        content = message["content"]
+        if message["parent_header"].get("msg_id") != message_id:
+            return ""
+        if content.get("execution_state") == "idle":
+            return None
+        return str(content["text"]) if message["msg_type"] == "stream" else ""
 
     def _await_output(self, message_id: str) -> None:
         end = monotonic() + _CELL_SECONDS
         while monotonic() < end:
             with contextlib.suppress(Empty):
-                message = self._client.get_iopub_msg(timeout=1)
-                ours = message["parent_header"].get("msg_id") == message_id
-                if ours and message["msg_type"] == "stream":
+                if self._output_of(message_id):
                     return
         raise CellError("the cell printed nothing")
 
 
 @contextlib.contextmanager
-def start_kernel(site: Path) -> Iterator[Kernel]:
-    """A kernel with a server, for as long as this lasts."""
+def start_kernel(
+    site: Path, isolation: str | None = "thread", *, both_cores: bool = False
+) -> Iterator[Kernel]:
+    """A kernel with a server, for as long as this lasts; None: without one as yet."""
     # No profile, history or start-up file of the user takes part, and nothing is left behind.
     environment = {**os.environ, "IPYTHONDIR": str(site / "ipython"), "TMPDIR": str(site)}
+    environment["OPENBLAS_NUM_THREADS"] = "1"  # a cell that computes takes one core
     manager = KernelManager()
     log = site / "kernel.log"
-    with open(log, "wb") as file, server_core():
+    with open(log, "wb") as file, server_core(both=both_cores):
         manager.start_kernel(env=environment, stdout=file, stderr=file)
     client = manager.blocking_client()
     try:
         client.start_channels()
         _await_ready(client, log)
-        kernel = Kernel(client)
-        kernel.serve(site)
+        kernel = Kernel(client, site)
+        if isolation is not None:
+            kernel.serve(isolation)
         yield kernel
     finally:
         client.stop_channels()

@@ -34,21 +34,31 @@ class Load:
     status_errors: int
 
 
-def wrk(url: str, connections: int, seconds: int) -> Load:
-    """Closed-loop: each connection sends its next request when it has the response."""
-    with start_wrk(url, connections, seconds) as child:
+def wrk(url: str, connections: int, seconds: int, *more: str) -> Load:
+    """Closed-loop: each connection sends its next request when it has the response.
+
+    `more`: CLOSE, or arguments of summary.lua.
+    """
+    with start_wrk(url, connections, seconds, *more) as child:
         return finish_wrk(child, seconds)
 
 
+CLOSE = "Connection: close"
+"""Each request has a connection of its own."""
+
+
 @contextlib.contextmanager
-def start_wrk(url: str, connections: int, seconds: int) -> Iterator[subprocess.Popen[str]]:
+def start_wrk(
+    url: str, connections: int, seconds: int, *more: str
+) -> Iterator[subprocess.Popen[str]]:
     """A flood in the background, ended with this if not before."""
     program = which("wrk")
     if program is None:
         raise LoadError("wrk is not installed: run benchmarks/setup.sh as root")
+    fields = ["-H", CLOSE] if CLOSE in more else []
     child = subprocess.Popen(
         [program, "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={int(_TIMEOUT)}s",
-         "-s", str(_SCRIPT), url],
+         "-s", str(_SCRIPT), *fields, url, "--", *(word for word in more if word != CLOSE)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     try:

@@ -17,6 +17,7 @@ SERVER_CORE = _CORES[0]
 LOAD_CORE = _CORES[-1]
 PACKAGES = (
     "httpuv-kernel", "ipykernel", "tornado", "websockets", "httptools", "uvloop", "uvicorn",
+    "aiohttp", "numpy",
 )  # fmt: skip
 
 
@@ -26,10 +27,13 @@ def take_load_core() -> None:
 
 
 @contextlib.contextmanager
-def server_core() -> Iterator[None]:
-    """What this thread starts meanwhile runs on the server's core: a child inherits it."""
+def server_core(*, both: bool = False) -> Iterator[None]:
+    """What this thread starts meanwhile runs on the server's core: a child inherits it.
+
+    `both`: or on that of the load, as the system likes.
+    """
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {SERVER_CORE})
+    os.sched_setaffinity(0, {SERVER_CORE, LOAD_CORE} if both else {SERVER_CORE})
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from .servers import OURS
+from .servers import IN_PROCESS, OURS
 
 _FIGURE = re.compile(r"[0-9.,]+")
 
@@ -19,6 +19,8 @@ class Bar:
     limit: float
     peer: str | None = None
     at_most: bool = False
+    of: str = OURS
+    """Which of ours."""
 
     def describe(self, unit: str) -> str:
         sign = "<" if self.at_most else "≥"
@@ -42,12 +44,12 @@ class Row:
     def value(self, name: str) -> float:
         return median(self.samples[name])
 
-    def ratio(self, peer: str) -> float:
+    def ratio(self, ours: str, peer: str) -> float:
         """The median over the rounds of ours to the peer's.
 
         Both of a round were measured seconds apart, so a slow spell of the machine cancels out.
         """
-        pairs = zip(self.samples[OURS], self.samples[peer], strict=True)
+        pairs = zip(self.samples[ours], self.samples[peer], strict=True)
         return median(ours / theirs for ours, theirs in pairs)
 
 
@@ -68,21 +70,22 @@ def verdicts(rows: Iterable[Row]) -> list[Verdict]:
 
 def _verdict(row: Row, bar: Bar) -> Verdict:
     text = bar.describe(row.unit)
+    measure = row.measure if bar.of == OURS else f"{row.measure}, in a process"
     if bar.peer is None:
-        value = row.value(OURS)
+        value = row.value(bar.of)
         reached = f"{figure(value)} {row.unit}"
     elif bar.peer in row.samples:
-        value = row.ratio(bar.peer)
+        value = row.ratio(bar.of, bar.peer)
         reached = f"{value:.2f} x"
     else:
-        return Verdict(row.measure, text, "", None)
-    return Verdict(row.measure, text, reached, bar.holds(value))
+        return Verdict(measure, text, "", None)
+    return Verdict(measure, text, reached, bar.holds(value))
 
 
 def figures_table(rows: list[Row]) -> str:
     """Every figure, a column for each server."""
     names = list(dict.fromkeys(name for row in rows for name in row.samples))
-    names.sort(key=lambda name: name != OURS)
+    names.sort(key=lambda name: (name != OURS, name != IN_PROCESS))
     lines = [
         [row.measure, row.unit]
         + [figure(row.value(name)) if name in row.samples else "" for name in names]

@@ -21,8 +21,11 @@ _STOP_SECONDS = 5
 _HERE = Path(__file__).parent
 
 OURS = "httpuv_kernel"
+IN_PROCESS = "in a process"
+"""Ours, with isolation="process"."""
 UVICORN = "uvicorn"
 TORNADO = "Tornado"
+AIOHTTP = "aiohttp"
 NGINX = "nginx"
 HTTP_SERVER = "http.server"
 HTTPUV_R = "R httpuv"
@@ -125,6 +128,7 @@ server {{ listen 127.0.0.1:{port}; root {site}; }}
 _COMMANDS: dict[str, Callable[[int, Path, Path], list[str]]] = {
     UVICORN: _python("uvicorn"),
     TORNADO: _python("tornado"),
+    AIOHTTP: _python("aiohttp"),
     NGINX: _nginx,
     HTTP_SERVER: _http_server,
     HTTPUV_R: _httpuv,

@@ -17,9 +17,12 @@ SLICE, REST, KEPT = 16 * KIB, 64 * KIB, 64 * KIB
 class Parts:
     """A reader, a transport and a loop that note what they are told."""
 
-    def __init__(self, phase: Reading = Reading.IDLE, *, leaves: int = 0) -> None:
+    def __init__(
+        self, phase: Reading = Reading.IDLE, *, leaves: int = 0, body_left: int = 0
+    ) -> None:
         self.phase = phase
         self.leaves = leaves
+        self.body_left = body_left
         self.fed: list[int] = []
         self.reads = True
         self.turns: list[Callable[[], None]] = []
@@ -28,6 +31,7 @@ class Parts:
 
     def feed(self, data: bytes) -> bytes:
         self.fed.append(len(data))
+        self.body_left = max(0, self.body_left - len(data))
         left, self.leaves = self.leaves, 0
         return data[len(data) - left :]
 
@@ -66,6 +70,13 @@ def test_a_slice_is_parsed_and_the_rest_kept(
     assert (parts.fed, len(parts.inflow.kept)) == (fed, kept)
     assert parts.inflow.rests is bool(kept)
     assert parts.reads is not bool(kept)
+
+
+def test_what_a_body_of_known_length_lacks_is_parsed_at_once() -> None:
+    """And what follows it in slices: it may be thousands of requests."""
+    parts = Parts(Reading.BODY, body_left=100 * KIB)
+    parts.inflow.feed(bytes(140 * KIB))
+    assert parts.fed == [100 * KIB, SLICE, SLICE, 8 * KIB]
 
 
 def test_what_the_reader_leaves_is_kept_before_what_follows() -> None:

@@ -11,13 +11,14 @@ from time import sleep
 from typing import TypeVar
 
 from .. import servers
-from ..kernel import start_kernel
+from ..kernel import Kernel, start_kernel
 from ..load import Load, wrk
 from ..report import figure
-from ..servers import OURS, Target
+from ..servers import IN_PROCESS, OURS, Target
 
 T = TypeVar("T")
 
+ISOLATIONS = {OURS: "thread", IN_PROCESS: "process"}
 HELLO = "Hello world"
 SMALL, MIDDLE, BIG = "1k.bin", "100k.bin", "100m.bin"
 SIZES = {SMALL: 1024, MIDDLE: 100_000, BIG: 100_000_000}
@@ -46,13 +47,13 @@ class Bench:
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def wrk(self, target: Target, path: str, connections: int, measure: str) -> Load:
-        """One measurement; errors are noted, not averaged away."""
-        load = wrk(target.url(path), connections, self.seconds)
+    def wrk(self, target: Target, path: str, connections: int, measure: str, *more: str) -> Load:
+        """One measurement; errors are noted, not averaged away. `more` as in `load.wrk`."""
+        load = wrk(target.url(path), connections, self.seconds, *more)
         self.say(f"  {measure}: {target.name} {figure(load.rate)}/s")
         if load.socket_errors or load.status_errors:
             kinds = f"{load.socket_errors} socket and {load.status_errors} status errors"
-            self.note(f"{measure}: {target.name} had {kinds}", ours=target.name == OURS)
+            self.note(f"{measure}: {target.name} had {kinds}", ours=target.name in ISOLATIONS)
         return load
 
     def note(self, text: str, ours: bool) -> None:
@@ -71,8 +72,8 @@ class Bench:
 
 
 @contextlib.contextmanager
-def side_by_side(bench: Bench, peers: tuple[str, ...]) -> Iterator[list[Target]]:
-    """Ours in a kernel, and those of the peers that are here."""
+def side_by_side(bench: Bench, peers: tuple[str, ...]) -> Iterator[tuple[list[Target], Kernel]]:
+    """Both of ours in one kernel, and those of the peers that are here."""
     names = servers.available(peers)
     for name in peers:
         if name not in names:
@@ -81,4 +82,12 @@ def side_by_side(bench: Bench, peers: tuple[str, ...]) -> Iterator[list[Target]]
         start_kernel(bench.site) as kernel,
         servers.start_peers(names, bench.site) as others,
     ):
-        yield [Target(OURS, kernel.port), *others]
+        ours = [Target(OURS, kernel.port)]
+        kernel.serve("process")
+        ours.append(Target(IN_PROCESS, kernel.port))
+        yield [*ours, *others], kernel
+
+
+def each(loads: dict[str, list[Load]], name: str) -> dict[str, list[float]]:
+    """One figure of the loads of each server."""
+    return {server: [getattr(load, name) for load in found] for server, found in loads.items()}

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from .. import cells, servers
 from ..kernel import start_kernel
 from ..report import Bar, Row, figure
-from ..servers import OURS, Target
+from ..servers import IN_PROCESS, OURS, Target
 from ..websocket_load import echo_rate, fan_out_rate, open_sockets
-from .base import Bench, side_by_side
+from .base import ISOLATIONS, Bench, side_by_side
 from .footprint import resident
 
 _ECHO_SOCKETS = 32
@@ -23,14 +23,22 @@ _WARM_UP_SECONDS = 0.3
 
 _FAN_OUT_SOCKETS = 1000
 _LOOP = "a loop of send"
-_FAN_OUT_WAYS = {OURS: "broadcast", _LOOP: _LOOP}
+# By the name of what is measured: isolation, and how the message is sent.
+_FAN_OUT_WAYS = {
+    OURS: ("thread", "broadcast"),
+    IN_PROCESS: ("process", "broadcast"),
+    _LOOP: ("thread", _LOOP),
+}
 # By whether they compress. To write a frame of 1,004 bytes costs the system 3.7 µs either way, and
 # a loop of send needs 7 to 10 µs a socket, with deflate 18: however little the rest costs, a
 # broadcast cannot be more than about twice as quick, with deflate 4.6 times.
 _FAN_OUT_BARS = {True: (Bar(2.5, _LOOP),), False: ()}
 
 _IDLE_SOCKETS = 10_000
-_IDLE_BAR = Bar(250.0, at_most=True)
+_IDLE_BARS = (
+    Bar(250.0, at_most=True),
+    Bar(250.0, at_most=True, of=IN_PROCESS),
+)
 
 
 def echo(bench: Bench) -> Iterator[Row]:
@@ -40,7 +48,7 @@ def echo(bench: Bench) -> Iterator[Row]:
     def rate(target: Target) -> float:
         return echo_rate(target.port, "/echo", _ECHO_SOCKETS, bench.seconds)
 
-    with side_by_side(bench, _ECHO_PEERS) as targets:
+    with side_by_side(bench, _ECHO_PEERS) as (targets, _):
         for target in targets:
             echo_rate(target.port, "/echo", _ECHO_SOCKETS, _WARM_UP_SECONDS)
         yield Row(measure, "1/s", _rates(bench, targets, rate, measure), _ECHO_BARS)
@@ -49,30 +57,34 @@ def echo(bench: Bench) -> Iterator[Row]:
 def broadcast(bench: Bench) -> Iterator[Row]:
     """One message of 1,000 bytes to all sockets, and again when all have it."""
     with start_kernel(bench.site) as kernel:
-        port = int(kernel.run(cells.SERVE_FAN_OUT.format(count=_FAN_OUT_SOCKETS)))
+        ports = {}
+        for isolation in ISOLATIONS.values():
+            kernel.load(isolation)
+            ports[isolation] = int(kernel.run(cells.SERVE_FAN_OUT.format(count=_FAN_OUT_SOCKETS)))
+        targets = [Target(name, ports[way[0]]) for name, way in _FAN_OUT_WAYS.items()]
         for deflate in (True, False):
             packed = "with" if deflate else "without"
             measure = f"1,000 bytes to {_FAN_OUT_SOCKETS:,} WebSockets, {packed} deflate"
 
             def rate(target: Target, deflate: bool = deflate) -> float:
-                way = _FAN_OUT_WAYS[target.name]
-                return fan_out_rate(port, "/", _FAN_OUT_SOCKETS, way, deflate, bench.seconds)
+                way = _FAN_OUT_WAYS[target.name][1]
+                return fan_out_rate(target.port, "/", _FAN_OUT_SOCKETS, way, deflate, bench.seconds)
 
-            targets = [Target(name, port) for name in _FAN_OUT_WAYS]
             rates = _rates(bench, targets, rate, measure)
             yield Row(measure, "1/s", rates, _FAN_OUT_BARS[deflate])
 
 
 def sockets(bench: Bench) -> Iterator[Row]:
     """Memory of sockets that have each had an echo, compressed as with a browser."""
-    with start_kernel(bench.site) as kernel:
-        port = int(kernel.run(cells.SERVE_SOCKETS.format(count=_IDLE_SOCKETS)))
-        with open_sockets(port, "/", 1, deflate=True):
-            before = resident(kernel)
-        with open_sockets(port, "/", _IDLE_SOCKETS, deflate=True):
-            grown = resident(kernel) - before
-        measure = f"memory of {_IDLE_SOCKETS:,} idle WebSockets"
-        yield Row(measure, "MB", {OURS: [grown]}, (_IDLE_BAR,))
+    grown = {}
+    for name, isolation in ISOLATIONS.items():
+        with start_kernel(bench.site, isolation) as kernel:
+            port = int(kernel.run(cells.SERVE_SOCKETS.format(count=_IDLE_SOCKETS)))
+            with open_sockets(port, "/", 1, deflate=True):
+                before = resident(kernel)
+            with open_sockets(port, "/", _IDLE_SOCKETS, deflate=True):
+                grown[name] = [resident(kernel) - before]
+    yield Row(f"memory of {_IDLE_SOCKETS:,} idle WebSockets", "MB", grown, _IDLE_BARS)
 
 
 def _rates(

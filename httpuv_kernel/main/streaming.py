@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from .. import messages
@@ -19,6 +20,7 @@ from .later import Entry
 __all__ = ["AsyncBodyStream", "BodyStream"]
 
 _WINDOW: Final = 256 * 1024
+_TURN: Final = 200e-6  # seconds of pieces in one callback
 _END: Final = object()
 
 
@@ -104,7 +106,7 @@ class _Stream:
 
 
 class BodyStream(_Stream):
-    """A body from an iterator: each piece is a callback of its own, so others get a turn."""
+    """A body from an iterator: a slow piece is a callback of its own, so others get a turn."""
 
     def __init__(
         self, answer: StreamedAnswer, head: tuple[Any, ...], length: int | None, body: Iterator[Any]
@@ -118,24 +120,34 @@ class BodyStream(_Stream):
         self._pull()
 
     def _pull(self) -> None:
+        """Send what comes quickly, at least a piece; then others have a turn."""
+        self._answer.entry = None
+        until = monotonic() + _TURN
+        while self._send_next():
+            self._waits = not self._has_room
+            if self._waits:
+                return
+            if monotonic() > until:
+                self._answer.push(self._pull)
+                return
+
+    def _send_next(self) -> bool:
+        """Send the next piece; False when it was the last, or there is nobody to send it to."""
         answer = self._answer
-        answer.entry = None
         try:
             piece = answer.call_user(next, self._body, _END)
             if not answer.is_live:  # the client has left while user code ran
                 self._close()
-                return
+                return False
             if piece is _END:
                 self._end()
-                return
+                return False
             self._send(_encode(piece))
         except BaseException as error:
             answer.fail(error)
             self._close()
-            return
-        self._waits = not self._has_room
-        if not self._waits:
-            answer.push(self._pull)
+            return False
+        return True
 
     def acknowledge(self, count: int) -> None:
         """The client has taken so many bytes."""

@@ -149,7 +149,7 @@ class Reply(NamedTuple):
 class ResponseStream:
     """A response whose body is on its way."""
 
-    __slots__ = ("encoder", "keep_alive", "source", "unacknowledged")
+    __slots__ = ("encoder", "keep_alive", "pieces", "source", "unacknowledged")
 
     def __init__(
         self, encoder: BodyEncoder, *, keep_alive: bool, source: BodySource | None = None
@@ -158,6 +158,8 @@ class ResponseStream:
         self.keep_alive = keep_alive
         self.source = source
         """Where the network side reads the body itself; None when the main side sends it."""
+        self.pieces: list[bytes] = []
+        """What the main side has sent in this turn of the loop, encoded."""
         self.unacknowledged = 0
         """Bytes written to the transport that the main side still counts as in flight."""
 

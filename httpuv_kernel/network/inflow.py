@@ -53,7 +53,7 @@ class Inflow:
         """Parse a slice, or all slices of one body; keep what is left."""
         start, size = 0, len(data)
         while start < size:
-            piece = data[start : start + _SLICE_BYTES]
+            piece = data[start : start + max(_SLICE_BYTES, self._reader.body_left)]
             start += len(piece) - len(self._reader.feed(piece))
             phase = self._reader.phase
             if phase is Reading.DISCARD:

@@ -123,6 +123,15 @@ class RequestReader:
             return rest
         return self._parse(data)
 
+    @property
+    def body_left(self) -> int:
+        """Bytes that are missing of a body of known length; 0 for others."""
+        exchange = self._exchange
+        if self.phase is not Reading.BODY or exchange is None:
+            return 0
+        length = exchange.facts.content_length or 0
+        return length - (0 if exchange.body is None else exchange.body.size)
+
     def _parse(self, data: bytes) -> bytes:
         self._chunk = len(data)
         self._whole = 0

@@ -240,19 +240,24 @@ class ResponseWriter:
 
     def _write(self, prefix: bytes, chunk: bytes, *, last: bool = False) -> bool:
         """Encode and write a piece; False when the response had to be cut."""
+        piece = self._encode(chunk, last=last)
+        if piece is None:
+            return False
+        if prefix or piece:
+            self._transport.write(prefix + piece if prefix else piece)
+        return True
+
+    def _encode(self, chunk: bytes, *, last: bool = False) -> bytes | None:
+        """A piece as it goes out; None when the response had to be cut."""
         assert self._stream is not None
         encoder = self._stream.encoder
         self.sent += len(chunk)
         try:
-            piece = prefix + encoder.encode(chunk) if prefix else encoder.encode(chunk)
-            if last:
-                piece += encoder.finish()
+            piece = encoder.encode(chunk)
+            return piece + encoder.finish() if last else piece
         except ValueError as error:
             self._cut(error)
-            return False
-        if piece:
-            self._transport.write(piece)
-        return True
+            return None
 
     def _send_piece(self, prefix: bytes = b"") -> None:
         """Write the next piece of a body that this side reads, then let others have a turn."""
@@ -281,15 +286,29 @@ class ResponseWriter:
             self._loop.call_soon(self._send_piece)
 
     def chunk(self, chunk: bytes) -> None:
-        """Write the next piece of a response that the main side streams."""
-        if self._stream is not None and self._write(b"", chunk):
-            self._stream.unacknowledged += len(chunk)
+        """Write the next piece that the main side streams, with the others of this turn."""
+        stream = self._stream
+        piece = None if stream is None else self._encode(chunk)
+        if stream is None or piece is None:
+            return
+        stream.unacknowledged += len(chunk)
+        if not stream.pieces:
+            self._loop.call_soon(self._write_pieces, stream)
+        stream.pieces.append(piece)
+
+    def _write_pieces(self, stream: ResponseStream) -> None:
+        data = b"".join(stream.pieces)
+        stream.pieces.clear()
+        if self._stream is stream:
+            if data:
+                self._transport.write(data)
             self._acknowledge()
 
     def end(self) -> None:
         """Write the regular end of a response that the main side streams."""
         stream = self._stream
-        if stream is not None and self._write(b"", b"", last=True):
+        if stream is not None and self._write(b"".join(stream.pieces), b"", last=True):
+            stream.pieces.clear()
             self._sink.response_written(stream.keep_alive)
 
     def _acknowledge(self) -> None:
@@ -313,8 +332,11 @@ class ResponseWriter:
     @property
     def unsent(self) -> int:
         """Bytes of responses that are on this side; not those that the main side has."""
-        source = None if self._stream is None else self._stream.source
-        return self._transport.get_write_buffer_size() + (0 if source is None else source.left)
+        left = self._transport.get_write_buffer_size()
+        if self._stream is not None:
+            source = self._stream.source
+            left += sum(map(len, self._stream.pieces)) + (0 if source is None else source.left)
+        return left
 
     # -- back-pressure -------------------------------------------------------------------------
 
