@@ -23,6 +23,7 @@ def bare_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inte
     HTTPUV.clear_instance()
     shell = InteractiveShell.instance(config=config)
     yield shell
+    shell.atexit_operations()  # now: its directory will be gone when the interpreter ends
     shell.restore_sys_module_state()
     InteractiveShell.clear_instance()
     HTTPUV.clear_instance()
