@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def bare_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inte
     HTTPUV.clear_instance()
     shell = InteractiveShell.instance(config=config)
     yield shell
+    atexit.unregister(shell.atexit_operations)
     shell.atexit_operations()  # now: its directory will be gone when the interpreter ends
     shell.restore_sys_module_state()
     InteractiveShell.clear_instance()
