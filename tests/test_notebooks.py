@@ -70,10 +70,16 @@ class Executed:
 
 
 @contextmanager
-def executed(name: str, directory: Path) -> Iterator[Executed]:
-    """Run a notebook where it stands; at the end nothing of it may be left."""
+def executed(name: str, directory: Path, config: str = "") -> Iterator[Executed]:
+    """Run a notebook where it stands; at the end nothing of it may be left.
+
+    `config`: lines of the kernel's configuration file.
+    """
     temporary, before = directory / "tmp", sorted(FOLDER.iterdir())
     temporary.mkdir()
+    profile = directory / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_kernel_config.py").write_text(config)
     environment = {k: v for k, v in os.environ.items() if not _ELSEWHERE.match(k)}
     environment |= {
         "TMPDIR": str(temporary),
