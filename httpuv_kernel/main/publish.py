@@ -9,20 +9,24 @@ import json
 from collections.abc import Iterable, Iterator, Sized
 from importlib.resources import files
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..fields import ResponseHead, response_head
 from ..media_types import media_type as type_of_path
 from .rich import is_rich, render
-
-if TYPE_CHECKING:
-    from .server import Server
 
 __all__ = ["progress", "snapshot"]
 
 T = TypeVar("T")
 
 _PERIOD = 0.1  # seconds between two states of a progress page
+
+
+class Publisher(Protocol):
+    """What a progress page needs of a server."""
+
+    def publish(self, path: str, value: object, *, media_type: str | None = None) -> None:
+        """Serve a value, as it is now; see `Server.publish`."""
 
 
 def snapshot(path: str, value: object, media_type: str | None) -> tuple[ResponseHead, bytes]:
@@ -47,7 +51,7 @@ def snapshot(path: str, value: object, media_type: str | None) -> tuple[Response
 
 def progress(
     iterable: Iterable[T],
-    server: Server,
+    server: Publisher,
     path: str = "/progress",
     *,
     total: float | None = None,
