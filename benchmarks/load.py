@@ -129,7 +129,7 @@ def download(port: int, path: str) -> int:
     with connect(port) as client:
         client.sendall(_request("GET", path, "Connection: close"))
         buffer = bytearray(_PIECE)
-        rest, length = _read_head(client)
+        _, rest, length = read_head(client)
         got = len(rest)
         while got < length and (n := client.recv_into(buffer)):
             got += n
@@ -167,7 +167,7 @@ def upload(port: int, path: str, size: int) -> bytes:
         piece = bytes(_PIECE)
         for start in range(0, size, _PIECE):
             client.sendall(piece[: size - start])
-        body, length = _read_head(client)
+        _, body, length = read_head(client)
         while len(body) < length and (more := client.recv(_PIECE)):
             body += more
         return body
@@ -180,7 +180,7 @@ def idle_connections(port: int, path: str, count: int) -> Iterator[None]:
         for _ in range(count):
             client = stack.enter_context(connect(port))
             client.sendall(_request("GET", path))
-            body, length = _read_head(client)
+            _, body, length = read_head(client)
             while len(body) < length:
                 body += client.recv(_PIECE)
         yield
@@ -195,8 +195,8 @@ def _request(method: str, path: str, *fields: str) -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *fields, "", ""]).encode()
 
 
-def _read_head(client: socket.socket) -> tuple[bytes, int]:
-    """What came of the body with the head, and how long the body is."""
+def read_head(client: socket.socket) -> tuple[int, bytes, int]:
+    """Bytes of a response's head, what came of the body with it, and how long the body is."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = client.recv(_PIECE)
@@ -208,4 +208,4 @@ def _read_head(client: socket.socket) -> tuple[bytes, int]:
     if status.split()[1] != "200":
         raise LoadError(f"{status}\n{rest[:500].decode('latin-1')}")
     lengths = [f.partition(":")[2] for f in fields if f.lower().startswith("content-length:")]
-    return rest, int(lengths[0])
+    return len(head) + 4, rest, int(lengths[0])

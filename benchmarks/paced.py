@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from time import perf_counter
 
-from .load import LoadError, connect
+from .load import LoadError, connect, read_head
 
 _PIECE = 1 << 16
 _LONGEST = 30.0  # seconds without any response
@@ -67,16 +67,10 @@ def _poller(clients: list[socket.socket]) -> Iterator[select.epoll]:
 def _size_of_response(client: socket.socket, request: bytes) -> int:
     """Bytes of a response with its head; they are all alike."""
     client.sendall(request)
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += client.recv(_PIECE)
-    head, _, body = data.partition(b"\r\n\r\n")
-    if b" 200 " not in head[:20]:
-        raise LoadError(f"{head[:200]!r}")
-    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    size, body, length = read_head(client)
     while len(body) < length:
         body += client.recv(_PIECE)
-    return len(head) + 4 + length
+    return size + length
 
 
 def _read(client: socket.socket) -> int:
