@@ -88,6 +88,11 @@ def side_by_side(bench: Bench, peers: tuple[str, ...]) -> Iterator[tuple[list[Ta
         yield [*ours, *others], kernel
 
 
+def without(targets: list[Target], *names: str) -> list[Target]:
+    """Those of other names: what is far behind need not be measured again and again."""
+    return [target for target in targets if target.name not in names]
+
+
 def each(loads: dict[str, list[Load]], name: str) -> dict[str, list[float]]:
     """One figure of the loads of each server."""
     return {server: [getattr(load, name) for load in found] for server, found in loads.items()}

@@ -9,7 +9,7 @@ from ..kernel import Kernel
 from ..load import CLOSE, Load, check, download_rate, warm_up
 from ..report import Bar, Row, figure
 from ..servers import IN_PROCESS, Target
-from .base import BIG, HELLO, MIDDLE, SIZES, SMALL, Bench, each, side_by_side
+from .base import BIG, HELLO, MIDDLE, SIZES, SMALL, Bench, each, side_by_side, without
 
 _DYNAMIC_PEERS = (servers.UVICORN, servers.TORNADO, servers.AIOHTTP, servers.HTTPUV_R)
 _BODY_PEERS = (servers.UVICORN, servers.TORNADO, servers.AIOHTTP)
@@ -17,6 +17,7 @@ _STATIC_PEERS = (
     servers.NGINX, servers.TORNADO, servers.AIOHTTP, servers.HTTP_SERVER, servers.HTTPUV_R,
 )  # fmt: skip
 _CONNECTIONS = 32
+_MANY = 256
 _STREAMS = 8
 
 _DYNAMIC_BARS = {
@@ -26,7 +27,7 @@ _DYNAMIC_BARS = {
         Bar(5.0, servers.TORNADO),
         Bar(1.0, servers.UVICORN, of=IN_PROCESS),
     ),
-    256: (
+    _MANY: (
         Bar(1.0, servers.UVICORN),
         Bar(5.0, servers.TORNADO),
         Bar(6.0, servers.HTTPUV_R),
@@ -46,14 +47,16 @@ def dynamic(bench: Bench) -> Iterator[Row]:
         _prepare(targets, {"/": len(HELLO)})
         for connections, bars in _DYNAMIC_BARS.items():
             measure = f"{HELLO}, {connections} connection{'s' * (connections > 1)}"
-            loads = _loads(bench, targets, "/", connections, measure)
+            some = targets if connections == _MANY else without(targets, servers.HTTPUV_R)
+            loads = _loads(bench, some, "/", connections, measure)
             yield Row(measure, "1/s", each(loads, "rate"), bars)
             if connections == 1:
                 yield Row("latency p50, 1 connection", "µs", each(loads, "p50"))
                 yield Row("latency p99, 1 connection", "µs", each(loads, "p99"))
         for what, more in (("another URL in each request", "fresh"), ("no keep-alive", CLOSE)):
             measure = f"{HELLO}, {_CONNECTIONS} connections, {what}"
-            loads = _loads(bench, targets, "/", _CONNECTIONS, measure, more)
+            some = without(targets, servers.HTTPUV_R, servers.TORNADO)
+            loads = _loads(bench, some, "/", _CONNECTIONS, measure, more)
             yield Row(measure, "1/s", each(loads, "rate"))
 
 
@@ -86,11 +89,13 @@ def static(bench: Bench) -> Iterator[Row]:
     """Files; of the large one bytes, by a reader that is quicker than the servers."""
     with side_by_side(bench, _STATIC_PEERS) as (targets, _):
         _prepare(targets, {f"/static/{name}": SIZES[name] for name in _STATIC_BARS})
+        quick = without(targets, servers.HTTP_SERVER, servers.HTTPUV_R)
         for name, bars in _STATIC_BARS.items():
             measure = f"file of {SIZES[name]:,} bytes"
-            loads = _loads(bench, targets, f"/static/{name}", _CONNECTIONS, measure)
+            some = targets if name == SMALL else quick
+            loads = _loads(bench, some, f"/static/{name}", _CONNECTIONS, measure)
             yield Row(measure, "1/s", each(loads, "rate"), bars)
-        yield _large_file(bench, targets)
+        yield _large_file(bench, quick)
 
 
 def _large_file(bench: Bench, targets: list[Target]) -> Row:
