@@ -51,12 +51,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round of a second, 128 MiB")
     parser.add_argument("--seconds", type=int, help="of each measurement (1)")
     parser.add_argument("--rounds", type=int, help="of which the median is taken (3)")
-    parser.add_argument("--large", type=int, help="MiB of the upload and the response (1024)")
+    parser.add_argument("--large", type=int, help="MiB of the upload and the response (512)")
     parser.add_argument(
         "--save", action="store_true", help=f"write benchmarks/{_RESULTS.name} and {_CHART.name}"
     )
     options = parser.parse_args()
-    defaults = (1, 1, 128) if options.quick else (1, 3, 1024)
+    defaults = (1, 1, 128) if options.quick else (1, 3, 512)
     for name, value in zip(("seconds", "rounds", "large"), defaults, strict=True):
         if getattr(options, name) is None:
             setattr(options, name, value)

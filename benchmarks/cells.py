@@ -128,10 +128,6 @@ print("begun", flush=True)
 while time.monotonic() < until:
     matrix @ matrix
 """,
-    "time.sleep": """
-print("begun", flush=True)
-time.sleep({seconds})
-""",
 }
 
 # Prints, in the end, how often it could compute something in so many seconds.

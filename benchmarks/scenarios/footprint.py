@@ -141,7 +141,7 @@ def _download_together(port: int, size: int) -> None:
 def _many_files(bench: Bench) -> list[str]:
     """Paths of files of 1 KiB, a thousand to a folder; fewer when the run is a quick one."""
     paths = []
-    for folder in range(100 if bench.large >= 2**30 else 10):
+    for folder in range(30 if bench.rounds > 1 else 10):
         (bench.site / "static" / f"many-{folder}").mkdir()
         for name in range(1000):
             (bench.site / "static" / f"many-{folder}" / f"{name}.bin").write_bytes(b"%1024d" % name)

@@ -46,7 +46,7 @@ def echo(bench: Bench) -> Iterator[Row]:
     measure = f"echo of 64 bytes, {_ECHO_SOCKETS} WebSockets"
 
     def rate(target: Target) -> float:
-        return echo_rate(target.port, "/echo", _ECHO_SOCKETS, bench.seconds)
+        return echo_rate(target.port, "/echo", _ECHO_SOCKETS, bench.seconds / 2)
 
     with side_by_side(bench, _ECHO_PEERS) as (targets, _):
         for target in targets:
@@ -68,7 +68,9 @@ def broadcast(bench: Bench) -> Iterator[Row]:
 
             def rate(target: Target, deflate: bool = deflate) -> float:
                 way = _FAN_OUT_WAYS[target.name][1]
-                return fan_out_rate(target.port, "/", _FAN_OUT_SOCKETS, way, deflate, bench.seconds)
+                return fan_out_rate(
+                    target.port, "/", _FAN_OUT_SOCKETS, way, deflate, bench.seconds / 2
+                )
 
             rates = _rates(bench, targets, rate, measure)
             yield Row(measure, "1/s", rates, _FAN_OUT_BARS[deflate])
