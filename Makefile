@@ -28,8 +28,9 @@ test: $(VENV)/.tools $(addsuffix /.installed,$(OTHERS))
 	$(BIN)/python -m pytest $(ARGS)
 
 # The behaviour of servers once more, with the network side in a process of its own.
-test-process: $(VENV)/.tools
-	HTTPUV_TEST_ISOLATION=process $(BIN)/python -m pytest -m "not kernel and not browser" $(ARGS)
+test-process: $(VENV)/.tools $(OLD)/.installed
+	IPYKERNEL6_PYTHON=$(abspath $(OLD)/bin/python) HTTPUV_TEST_ISOLATION=process \
+	$(BIN)/python -m pytest -m "not browser" $(ARGS)
 
 # The suite on every supported Python, with the oldest and newest of what it stands on.
 matrix: $(VENV)/.installed

@@ -38,6 +38,7 @@ import httpuv_kernel
 from httpuv_kernel import *
 from IPython.display import display
 HTTPUV.instance().check_bridge = True
+HTTPUV.instance().isolation = os.environ.get("HTTPUV_TEST_ISOLATION", "thread")
 """
 
 

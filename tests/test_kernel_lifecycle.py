@@ -97,6 +97,7 @@ def test_a_server_may_stop_itself_in_its_callback(kernel: Kernel) -> None:
     assert kernel.value("list_servers()") == []
 
 
+@pytest.mark.thread_only("is about the thread")
 def test_no_network_thread_is_left(kernel: Kernel) -> None:
     kernel.serve(HELLO)
     assert kernel.value(THREADS).count("httpuv-io") == 1
@@ -138,6 +139,7 @@ def test_unload_ext_leaves_nothing(kernel: Kernel) -> None:
     wait_until(lambda: kernel.descriptors <= before)
 
 
+@pytest.mark.thread_only("is about the thread")
 def test_the_switch_interval_is_restored(kernel: Kernel) -> None:
     before = kernel.value("sys.getswitchinterval()")
     kernel.serve(HELLO)
