@@ -210,3 +210,17 @@ def test_the_limit_of_gzip_holds_for_files_too(tmp_path: Path) -> None:
     serving = Serving({"static_paths": {"/": str(tmp_path)}})
     reply = serving.ask(target="/a.txt", headers=[("Accept-Encoding", "gzip")])
     assert (reply.has("content-encoding"), reply.text) == (False, "a" * 2000)
+
+
+def test_a_flood_of_requests_that_wait_does_not_flood_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    configure(pending=1)
+    serving = Serving(echo)
+    with serving.connect() as first, serving.connect() as other:
+        first.send(request())
+        wait_until(lambda: serving.server.status().waiting)
+        statuses = {in_thread(other.ask).status for _ in range(100)}
+        assert Work(first.read_reply).finish().status == 200
+    assert statuses == {503}
+    assert 0 < caplog.text.count("1 wait for the kernel") < 10

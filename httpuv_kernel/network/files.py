@@ -9,6 +9,7 @@ Network side.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -23,9 +24,11 @@ from .framing import GZIP_LEVEL
 from .sources import FileHandle, FileSource
 
 __all__ = [
+    "EXHAUSTED",
     "FileCache",
     "OpenedFile",
     "RegularFile",
+    "failure_status",
     "is_safe_segment",
     "open_file",
     "safe_segments",
@@ -41,7 +44,39 @@ KEPT_FILE_BYTES = 64 * 1024  # files up to this are kept; larger ones gain nothi
 _KEPT_BYTES = 16 * 1024 * 1024
 _KNOWN_FILES = 2048
 _CHECKSUM_BYTES = 1024 * 1024
+# Out of something that the system has only so much of.
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PASSES = EXHAUSTED | {errno.EAGAIN}  # another program has it locked by a lease
+# A path that names no file, and one that this process may not read.
+_ABSENT = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENODEV,
+        errno.ENXIO,  # a socket
+        errno.EINVAL,  # no name on Windows
+        errno.EILSEQ,  # no name on macOS
+    }
+)
+
 _HELD_FILES = 32 if os.name == "posix" else 0  # Windows lets nobody delete what is open
+
+
+def failure_status(error: OSError | ValueError) -> int:
+    """What is answered when a file cannot be had. Pure.
+
+    404 whether it is missing, outside or unreadable: who asks is not to know which. 503 for what
+    passes, 500 for a failure of the disk.
+    """
+    if not isinstance(error, OSError):  # a name that the system has no bytes for
+        return 404
+    if error.errno in _PASSES:
+        return 503
+    return 404 if error.errno in _ABSENT else 500
 
 
 def is_safe_segment(segment: str, *, hidden: bool, windows: bool = os.name == "nt") -> bool:
@@ -168,7 +203,7 @@ def _open_regular(path: str) -> tuple[FileHandle, os.stat_result]:
     handle = FileHandle(os.open(path, flags | getattr(os, "O_BINARY", 0)))
     status = os.fstat(handle.fd)
     if not stat.S_ISREG(status.st_mode):
-        raise FileNotFoundError(f"not a regular file: {path!r}")
+        raise FileNotFoundError(errno.ENOENT, "not a regular file", path)
     return handle, status
 
 
@@ -179,7 +214,7 @@ def _open_if_regular(path: str) -> tuple[FileHandle, os.stat_result]:
         OSError: it cannot be read, or is no regular file.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise FileNotFoundError(f"not a regular file: {path!r}")
+        raise FileNotFoundError(errno.ENOENT, "not a regular file", path)
     return _open_regular(path)
 
 
@@ -286,21 +321,24 @@ class FileCache:
                 self._let_go(key)
 
     def open(self, root: str, segments: list[str], follow_symlinks: object) -> OpenedFile | None:
-        """Open what the segments name below a root; None when it may not be served."""
+        """Open what the segments name below a root; None when there is nothing to serve.
+
+        Raises:
+            OSError: there is, but it cannot be read, as `failure_status` says.
+        """
         try:
             real = real_path_allowed(root, segments, follow_symlinks)
             if real is None:
                 return None
             handle, status = _open_if_regular(real)
-        except (OSError, ValueError):
+            if _opened_path(handle, real) not in (real, real + " (deleted)"):  # replaced since
+                return None
+            key = os.path.join(root, *segments), follow_symlinks
+            return self._look_at(key, real, handle, status)
+        except (OSError, ValueError) as error:
+            if failure_status(error) != 404:
+                raise
             return None
-        try:
-            if _opened_path(handle, real) in (real, real + " (deleted)"):  # replaced since
-                key = os.path.join(root, *segments), follow_symlinks
-                return self._look_at(key, real, handle, status)
-        except OSError:
-            pass
-        return None
 
     def _look_at(
         self, key: _Key, real: str, handle: FileHandle, status: os.stat_result

@@ -1,4 +1,5 @@
-"""What a server answered of late: the access log, and how many requests there were.
+"""What a server answered of late: the access log, and how many requests there were; how often other
+logs may hear of the same.
 
 Network side.
 """
@@ -6,17 +7,37 @@ Network side.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from time import monotonic, time
 
 from ..messages import JournalEntry
 from .exchange import Exchange
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "Seldom"]
 
 _TARGET_BYTES = 1000  # of each that is kept: a client's may have 64 KiB
 
+_SELDOM_SECONDS = 1.0
+
 access_log = logging.getLogger("httpuv_kernel.access")
+
+
+class Seldom:
+    """Says yes at most once a second: who floods a server is not to flood its log."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether this may be said."""
+        now = monotonic()
+        if now < self._until:
+            return False
+        self._until = now + _SELDOM_SECONDS
+        return True
 
 
 class Journal:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import math
 import os
 import socket
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from .binding import Binding, bind
 from .exchange import Exchange
 from .gate import Gate
 from .internal import InternalRoutes
-from .journal import Journal
+from .journal import Journal, Seldom
 from .published import Published
 from .static import StaticSite
 
@@ -37,7 +36,6 @@ _BACKLOG = 1024
 
 _ANSWER_TIME = 0.05
 _TOLD = 100  # so many clients at once are told that they are too many; the others are cut
-_NOTE_SECONDS = 1.0
 _BUSY = "the kernel is busy with a cell; this page tries again by itself"
 
 _exchange_ids = itertools.count(1)
@@ -110,7 +108,7 @@ class Listener:
         for path, head, body in settings.published:
             self.published.put(path, ResponseHead(*head), body)
         self._connections: set[Client] = set()
-        self._noted_at = -math.inf
+        self._crowd_notes, self._busy_notes = Seldom(), Seldom()
         self._upgraded: set[Client] = set()
         self._bindings: list[Binding] = []
         self._servers: list[asyncio.AbstractServer] = []
@@ -252,9 +250,7 @@ class Listener:
         log.debug("a client is here; %d are", len(self._connections))
         if len(self._connections) <= self.limits.connections:
             return True
-        now = monotonic()
-        if now - self._noted_at >= _NOTE_SECONDS:  # who floods the server is not to flood the log
-            self._noted_at = now
+        if self._crowd_notes.is_due():
             log.warning("refused a client: %d connections are open", self.limits.connections)
         return False
 
@@ -280,7 +276,8 @@ class Listener:
     def register(self, connection: Client) -> int:
         """An id for a request that the main side is to answer; 0 when too many wait for it."""
         if len(self._waiting) >= self.limits.pending:
-            log.warning("refused a request: %d wait for the kernel", len(self._waiting))
+            if self._busy_notes.is_due():
+                log.warning("refused a request: %d wait for the kernel", len(self._waiting))
             return 0
         number = next(_exchange_ids)
         self._exchanges[number] = connection

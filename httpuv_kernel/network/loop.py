@@ -10,7 +10,6 @@ Network side.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import threading
 from collections.abc import Callable, Coroutine
@@ -23,7 +22,7 @@ from tornado.ioloop import IOLoop
 from .. import messages
 from ..bridge import NetworkEnd
 from ..fields import ResponseHead
-from .files import open_file
+from .files import EXHAUSTED, failure_status, open_file
 from .http1 import Connection
 from .listener import Listener
 from .sources import remove_file
@@ -44,7 +43,6 @@ _LATE_AGAIN = 60.0
 # A thread that waits for the GIL wakes up every sys.getswitchinterval(), 5 ms at most as a rule.
 _WAITS_PER_SECOND = 50
 
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _ACCEPT_AGAIN = 2.0  # asyncio tries again after one second
 
 
@@ -208,7 +206,7 @@ class NetworkSide:
                 source = open_file(path, unlink=owned)
             except OSError as error:
                 log.error("the file of a response cannot be read: %s", error)
-                connection.fail()
+                connection.fail(max(500, failure_status(error)))  # a missing one is the app's fault
             else:
                 connection.respond(waited, head, b"", source)
         if source is None and owned:  # nobody is left to get it
@@ -315,7 +313,7 @@ class NetworkSide:
     def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What a callback of the loop has raised."""
         error = context.get("exception")
-        if isinstance(error, OSError) and error.errno in _EXHAUSTED and "socket" in context:
+        if isinstance(error, OSError) and error.errno in EXHAUSTED and "socket" in context:
             log.warning("no client can be let in for a second: %s", error.strerror)
             self._loop.call_later(_ACCEPT_AGAIN, self._accept_again)
         else:

@@ -8,6 +8,7 @@ Network side.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import stat
@@ -25,7 +26,7 @@ from ..fields import response_head, status_line
 from ..messages import Fields
 from ..static_paths import StaticRule
 from .exchange import Exchange, Reply
-from .files import is_safe_segment, real_path_allowed
+from .files import failure_status, is_safe_segment, real_path_allowed
 
 __all__ = ["accepts_html", "error_reply", "listing"]
 
@@ -57,12 +58,13 @@ def error_reply(
     exchange: Exchange, status: int, headers: dict[str, str] | None = None, *, text: str = ""
 ) -> Reply:
     """An answer without a file: a page for a browser, one line for everybody else."""
+    kind = "text/plain; charset=utf-8"
+    body = status_line(status)[9:-2] + (b": " + text.encode() if text else b"") + b"\n"
     if accepts_html(exchange.fields):
-        kind = "text/html; charset=utf-8"
-        body = _render("error.html", status=status, phrase=_PHRASES.get(status, ""), text=text)
-    else:
-        kind = "text/plain; charset=utf-8"
-        body = status_line(status)[9:-2] + (b": " + text.encode() if text else b"") + b"\n"
+        phrase = _PHRASES.get(status, "")
+        with contextlib.suppress(OSError):  # without descriptors the template cannot be read
+            page = _render("error.html", status=status, phrase=phrase, text=text)
+            kind, body = "text/html; charset=utf-8", page
     all_headers = {
         "Content-Type": kind,
         "Vary": "Accept",
@@ -82,13 +84,19 @@ class _Entry(NamedTuple):
 
 
 def listing(rule: StaticRule, folder: str, segments: list[str]) -> bytes | None:
-    """The page that lists a folder, directories first; None when it cannot be read."""
+    """The page that lists a folder, directories first; None when it is not for us to read.
+
+    Raises:
+        OSError: it cannot be read, as `failure_status` says.
+    """
     try:
         entries = sorted(
             _entries(rule, folder, segments),
             key=lambda entry: (not entry.is_directory, entry.name.lower(), entry.name),
         )
-    except OSError:
+    except OSError as error:
+        if failure_status(error) != 404:
+            raise
         return None
     names = [os.path.basename(rule.path) or "/", *segments]
     depth = len(names) - 1

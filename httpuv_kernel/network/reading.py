@@ -17,6 +17,7 @@ import httptools
 from ..messages import Limits
 from .body import BodyBuffer
 from .exchange import Exchange
+from .files import failure_status
 from .framing import RequestRefused, examine_request, parser_refusal
 from .gate import Gate
 
@@ -325,4 +326,6 @@ class RequestReader:
 
 def _not_stored(error: OSError) -> RequestRefused:
     log.error("a request body could not be stored: %s", error)
+    if failure_status(error) == 503:
+        return RequestRefused(503, "the request body cannot be stored now")
     return RequestRefused(507, "no room to store the request body")

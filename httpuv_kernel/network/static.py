@@ -7,6 +7,7 @@ Network side.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from dataclasses import dataclass
@@ -25,14 +26,18 @@ from .files import (
     OpenedFile,
     RegularFile,
     decode_path,
+    failure_status,
     real_path_allowed,
     safe_segments,
 )
 from .framing import accepted_codings, weak_etag
+from .journal import Seldom
 from .pages import accepts_html, error_reply, listing
 from .sources import FileSource
 
 __all__ = ["StaticSite"]
+
+log = logging.getLogger("httpuv_kernel")
 
 # The fields of a file that a 304 repeats (RFC 9110, section 15.4.5), and what CORS needs.
 _KEPT_BY_304 = frozenset(
@@ -85,6 +90,7 @@ class StaticSite:
         self.table = table
         self._gzip_bytes = gzip_bytes
         self._files = FileCache()
+        self._notes = Seldom()
         # Targets that named a file, so that the next request for it need not take its path apart.
         self._resolved: dict[bytes, _Target] = {}
 
@@ -94,18 +100,31 @@ class StaticSite:
             return None
         path = exchange.facts.target.partition(b"?")[0]
         resolved = self._resolved.get(path)
-        if resolved is not None:
-            refusal = self._refusal(resolved.rule, exchange)
-            if refusal is not None:
-                return refusal
-            opened = self._files.reopen(resolved.key, resolved.rule.follow_symlinks)
-            if opened is not None:
-                return self._file_answer(resolved, opened, exchange)
+        try:
+            if resolved is not None:
+                refusal = self._refusal(resolved.rule, exchange)
+                if refusal is not None:
+                    return refusal
+                opened = self._files.reopen(resolved.key, resolved.rule.follow_symlinks)
+                if opened is not None:
+                    return self._file_answer(resolved, opened, exchange)
+            found = self.table.match(decode_path(path))
+            if found is None or found[0].exclude:
+                return None
+            rule, rest = found
+            return self._refusal(rule, exchange) or self._find(rule, rest, exchange)
+        except OSError as error:
+            return self._failure(error, path, exchange)
+
+    def _failure(self, error: OSError, path: bytes, exchange: Exchange) -> Reply:
+        """The answer when what should be served cannot be read."""
+        if self._notes.is_due():
+            log.error("a static file cannot be read: %s", error)
+        status = failure_status(error)
+        headers = {"Retry-After": "1"} if status == 503 else {}
         found = self.table.match(decode_path(path))
-        if found is None or found[0].exclude:
-            return None
-        rule, rest = found
-        return self._refusal(rule, exchange) or self._find(rule, rest, exchange)
+        assert found is not None
+        return _error(found[0], exchange, status, text="this cannot be read", **headers)
 
     # -- the checks before the file ----------------------------------------------------------------
 
@@ -147,7 +166,9 @@ class StaticSite:
         try:
             real = real_path_allowed(rule.path, segments, rule.follow_symlinks)
             mode = 0 if real is None else os.stat(real).st_mode
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if failure_status(error) != 404:
+                raise
             return None
         if real is None:
             return None
