@@ -38,8 +38,8 @@ UNSAFE = [
     "", ".", "..", "\\", "a\\b", "..\\..", "\\\\host", "\0", "a\0", "a\0.txt", "c:", "C:", "C:a",
     "z:\\", "a::$DATA", "a.txt::$DATA", "a:$i30", "::$INDEX_ALLOCATION", "con", "CON", "Con.txt",
     "con ", "con  .txt", "con.", "prn", "aux", "aux.c", "nul", "NUL.txt", "NUL.tar.gz", "nul:x",
-    "com0", "com1", "COM9.log", "com¹", "com²", "lpt0", "lpt1", "lpt³.x", "conin$", "CONOUT$",
-    "conout$.txt",
+    "com0", "com1", "COM9.log", "com¹", "com²", "com³", "lpt0", "lpt1", "lpt9", "lpt¹", "lpt²",
+    "lpt³.x", "conin$", "CONOUT$", "conout$.txt", "ab:$i30", "ab::b", "::",
 ]  # fmt: skip
 HIDDEN = [".env", ".git", "..data", "...", ".zarray", ".well-known2", ".Well-Known"]
 
@@ -56,6 +56,11 @@ def test_safe_segment(segment: str) -> None:
 def test_segment_that_windows_reads_otherwise(segment: str) -> None:
     assert is_safe_segment(segment, hidden=False, windows=False)
     assert not is_safe_segment(segment, hidden=True, windows=True)
+
+
+@pytest.mark.parametrize("segment", UNSAFE_ON_WINDOWS)
+def test_it_is_this_system_that_counts(segment: str) -> None:
+    assert is_safe_segment(segment, hidden=False) is (os.name != "nt")
 
 
 @pytest.mark.parametrize("hidden", [False, True])
