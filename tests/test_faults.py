@@ -42,6 +42,8 @@ LARGE = 16 * 1024 * 1024
 # A server in a process of its own, which does what it is told.
 PROGRAM = """
 import ctypes, logging, os, sys, threading, time
+now, jump = time.time, 0.0
+time.time = lambda: now() + jump
 if "asyncio" in sys.argv:
     sys.modules["uvloop"] = None
 logging.basicConfig(format="LOG %(levelname)s %(name)s %(message)s", level=logging.INFO)
@@ -297,6 +299,30 @@ def test_a_clock_that_jumps_ends_nothing(monkeypatch: pytest.MonkeyPatch, jump: 
     assert first != second
     assert text == "3"
     assert all(entry.seconds < 10 for entry in serving.server.log())
+
+
+@linux
+@pytest.mark.parametrize("jump", [-86400.0 * 400, 86400.0 * 400], ids=["back", "ahead"])
+def test_nobody_is_too_late_or_held_up_because_a_clock_jumps(tmp_path: Path, jump: float) -> None:
+    """Clients of every kind; the modules have the clock from the start."""
+    with (
+        program(tmp_path) as server,
+        Client(server.port) as kept,
+        Client(server.port) as half,
+        Client(server.port, receive_buffer=4096) as slow,
+    ):
+        before = kept.ask(target="/a.txt")["date"]
+        half.send(request(target="/a.txt")[:-2])
+        slow.send(request(target="/large.bin"))
+        slow.read_head()
+        server.run(f"jump = {jump}; time.sleep(2.2)")  # two heartbeats
+        reply = kept.ask(target="/a.txt")
+        assert (reply.text, reply["date"][12:16] != before[12:16]) == ("a", True)  # its year
+        half.send(b"\r\n")
+        assert half.read_reply().text == "a"
+        assert slow.read_exactly(LARGE) == bytes(LARGE)
+        server.run("assert all(entry.seconds < 60 for entry in server.log())")
+        assert "held up" not in server.log
 
 
 # -- handlers that end more than themselves --------------------------------------------------------

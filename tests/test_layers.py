@@ -112,6 +112,30 @@ def test_nobody_imports_the_package_itself_inside_it() -> None:
             assert top <= names, module
 
 
+# The wall clock may jump. All else is timed by the monotonic one.
+WALL_CLOCK = {
+    "network.framing": "the Date of a response",
+    "network.files": "compared with the times of files",
+    "network.journal": "moments for people to read",
+    "main.process": "the same moments, of another process",
+    "main.events": "ids that grow from one run to the next",
+}
+
+
+def test_who_asks_the_wall_clock() -> None:
+    asks = {
+        module.removeprefix(f"{PACKAGE}.")
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and ast.unparse(node) in ("time.time", "time.time_ns"))
+        or (
+            (isinstance(node, ast.ImportFrom) and node.module == "time")
+            and {alias.name for alias in node.names} & {"time", "time_ns"}
+        )
+    }
+    assert asks == set(WALL_CLOCK)
+
+
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_a_module_says_what_it_is(module: str) -> None:
     text = ast.get_docstring(ast.parse(MODULES[module].read_text()))
