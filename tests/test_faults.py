@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -234,6 +234,33 @@ def test_without_descriptors_it_waits_and_then_goes_on(tmp_path: Path, loop: str
         wait_until(answers, timeout=10)
         assert "Traceback" not in server.log
         assert len(server.log.splitlines()) < 20
+
+
+@linux
+@pytest.mark.parametrize("descriptors", [15_000, 1024], ids=["enough", "too few"])
+def test_ten_thousand_clients_against_the_limit_of_a_thousand(
+    tmp_path: Path, descriptors: int
+) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard < 15_000:
+        pytest.skip("this process may not open so many sockets")
+    with program(tmp_path) as server, Client(server.port) as kept, ExitStack() as clients:
+        soft = resource.prlimit(0, resource.RLIMIT_NOFILE, (15_000, hard))[0]
+        clients.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (descriptors, hard))
+        most = 0
+        for number in range(10_000):
+            with suppress(ConnectionError):  # it was cut before it was set up
+                clients.enter_context(Client(server.port))
+            if number % 500 == 0:
+                assert kept.ask(target="/a.txt").text == "a"
+                most = max(most, len(os.listdir(f"/proc/{server.process.pid}/fd")))
+        assert 1000 < most < 1000 + 200
+        clients.close()
+        wait_until(lambda: in_thread(get, server.port, "/a.txt").status == 200)
+        wait_until(lambda: len(os.listdir(f"/proc/{server.process.pid}/fd")) < 50)
+        assert "Traceback" not in server.log
+        assert 0 < server.log.count("LOG WARNING") < 20
 
 
 # -- stalls ----------------------------------------------------------------------------------------
