@@ -82,9 +82,26 @@ class Program:
 
     def run(self, code: str) -> None:
         self.begin(code)
+        self.read_until("done")
+
+    def read_until(self, wanted: str) -> None:
         assert self.process.stdout is not None
-        while (line := self.process.stdout.readline()) != "done\n":
+        while (line := self.process.stdout.readline()) != wanted + "\n":
             assert line, self.log
+
+    def lets_wait(self, count: int) -> bool:
+        """Whether so many clients can connect while nobody accepts them."""
+        self.begin("print('held', flush=True); ctypes.PyDLL(None).usleep(300_000)")
+        self.read_until("held")
+        with ExitStack() as clients:
+            try:
+                for _ in range(count):
+                    clients.enter_context(Client(self.port, timeout=0.1))
+            except TimeoutError:
+                return False
+            finally:
+                self.read_until("done")
+        return True
 
     @property
     def log(self) -> str:
@@ -232,6 +249,7 @@ def test_without_descriptors_it_waits_and_then_goes_on(tmp_path: Path, loop: str
                 return False
 
         wait_until(answers, timeout=10)
+        wait_until(lambda: server.lets_wait(50), timeout=10)
         assert "Traceback" not in server.log
         assert len(server.log.splitlines()) < 20
 

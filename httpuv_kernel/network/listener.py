@@ -133,18 +133,12 @@ class Listener:
                 # descriptors goes on trying: each failure would become a thousand.
                 server = await create(make_connection, sock=binding.sock, backlog=1)
                 self._servers.append(server)
-            self.lengthen_queues()
+                binding.sock.listen(_BACKLOG)
         except BaseException:
             for binding in self._bindings:
                 binding.release()
             raise
         return self._bindings[0].port
-
-    def lengthen_queues(self) -> None:
-        """Have the system keep clients that wait to be accepted."""
-        for binding in self._bindings:
-            if binding.sock.fileno() != -1:
-                binding.sock.listen(_BACKLOG)
 
     def _gate(self, port: int) -> Gate:
         """The gate. Names such as a forwarded port's have "{port}" until the port is known."""

@@ -43,8 +43,6 @@ _LATE_AGAIN = 60.0
 # A thread that waits for the GIL wakes up every sys.getswitchinterval(), 5 ms at most as a rule.
 _WAITS_PER_SECOND = 50
 
-_ACCEPT_AGAIN = 2.0  # asyncio tries again after one second
-
 
 def held_up(late: float, waits: int | None) -> tuple[int, str]:
     """The level and the text of what is logged when the loop was held up. Pure.
@@ -315,13 +313,8 @@ class NetworkSide:
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in EXHAUSTED and "socket" in context:
             log.warning("no client can be let in for a second: %s", error.strerror)
-            self._loop.call_later(_ACCEPT_AGAIN, self._accept_again)
         else:
             loop.default_exception_handler(context)
-
-    def _accept_again(self) -> None:
-        for listener in self._listeners.values():
-            listener.lengthen_queues()  # asyncio has made them short
 
     # -- time ----------------------------------------------------------------------------------
 
