@@ -212,6 +212,7 @@ def test_the_limit_of_gzip_holds_for_files_too(tmp_path: Path) -> None:
     assert (reply.has("content-encoding"), reply.text) == (False, "a" * 2000)
 
 
+@pytest.mark.thread_only("its log lines come when the main thread looks")
 def test_a_flood_of_requests_that_wait_does_not_flood_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -5,6 +5,7 @@ What is expected stands in `expected`, a table of its own; the gate is not asked
 
 from __future__ import annotations
 
+import logging
 import os
 from itertools import product
 from pathlib import Path
@@ -289,3 +290,52 @@ def test_a_unix_socket_may_be_kept_to_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "owned"
     with start_pipe_server(path, 0o177, {}):
         assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+BELOW = f"/{TOKEN}"
+LOGGED = {
+    "a file": request(target=f"{BELOW}/files/a.txt"),
+    "nothing": request(target=f"{BELOW}/none?{SECRET.replace(' ', '+')}"),
+    "the app fails": request(target=f"{BELOW}/fails"),
+    "the token alone": request(target=BELOW),
+    "another token": request(target=f"{BELOW}x/a"),
+    "without a slash": request(target=f"http://localhost{BELOW}/files/a.txt"),
+    "another host": request(target=f"{BELOW}/files/a.txt", host="evil.example"),
+    "two hosts": request(target=BELOW, headers=[("Host", "localhost")]),
+    "a bad field": request(target=BELOW, headers=[("X ", "a")]),
+    "no method": request("BREW", BELOW),
+    "a large body": request("POST", BELOW, [("Content-Length", 10**12)]),
+    "a fragment": request(target=f"{BELOW}/#a"),
+    "no socket": request(target=f"{BELOW}/ws", headers=[*UPGRADE, ("Origin", FOREIGN)]),
+    "a socket": request(target=f"{BELOW}/ws", headers=UPGRADE),
+    "an internal route": request(target=f"{BELOW}/__httpuv__/state"),
+}
+
+
+@pytest.mark.thread_only("its log lines come when the main thread looks")
+@pytest.mark.parametrize("name", LOGGED)
+def test_the_token_is_in_no_log(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    class Fails(App):
+        def call(self, request: Request) -> dict[str, object]:
+            raise ValueError(request.path)
+
+    for logger in ("httpuv_kernel", "httpuv_kernel.access"):
+        caplog.set_level(logging.DEBUG, logger)
+    server = start_server("127.0.0.1", 0, Fails(tmp_path), token=TOKEN, access_log=True)
+
+    def client() -> bytes:
+        with Client(server.port) as connection:
+            connection.send(LOGGED[name])
+            return connection.read_until(b"\r\n\r\n")
+
+    assert during(client)
+    said = [repr(server), repr(server.log())]
+    server.stop()
+    assert "a client is gone" in caplog.text
+    said += [caplog.text, *capfd.readouterr()]
+    assert not [text for text in said if TOKEN in text]

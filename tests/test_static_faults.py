@@ -172,8 +172,10 @@ def test_an_error_is_answered_and_the_connection_goes_on(
         fail_on_the_network_side(monkeypatch, owner, name, number)
         replies = [in_thread(client.ask, "GET", target) for _ in range(20)]
         monkeypatch.undo()
+        missing = in_thread(client.ask, "GET", "/f/none")
         assert {reply.status for reply in replies} == {ERRORS[number]}
         assert os.strerror(number) not in replies[0].text
+        assert (replies[0].body == missing.body) is (ERRORS[number] == 404)
         assert in_thread(client.ask, "GET", target).status == 200
     # A disk that fails is worth a line, but not one for each request.
     assert (0 < caplog.text.count(os.strerror(number)) < 5) is (ERRORS[number] != 404)

@@ -159,6 +159,8 @@ def parser_refusal(error: httptools.HttpParserError) -> RequestRefused:
     text = str(error.args[0]) if error.args else "malformed request"
     if text == "Invalid HTTP version" or "PRI" in text:
         return RequestRefused(505, "use HTTP/1.1")
+    # An unknown method, too, though RFC 9110, section 9.1 would have 501: the parser stops within
+    # its name, when nobody knows yet whether this will be a request line.
     return RequestRefused(400, text[:1].lower() + text[1:])
 
 
