@@ -6,6 +6,7 @@ What is heard and what is answered must not depend on that, wherever the reads b
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Iterable
 from types import SimpleNamespace
@@ -193,6 +194,46 @@ def test_a_limit_below_a_short_message_holds() -> None:
     socket = Socket(limit=100)
     messages, written, closed = socket.hear(keyed(TEXT, b"x" * 100), keyed(TEXT, b"x" * 101))
     assert (messages, written[2:4], closed) == (["x" * 100], (1009).to_bytes(2, "big"), True)
+
+
+TOO_LARGE = {
+    "a frame": frame(TEXT, b"x" * 2000),
+    "a bomb": frame(BINARY, deflated(bytes(1_000_000)), rsv=4),
+}
+
+
+@pytest.mark.parametrize("name", [*VIOLATIONS, *TOO_LARGE])
+def test_the_log_says_why_a_socket_was_closed(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "httpuv_kernel")
+    data, code = VIOLATIONS[name] if name in VIOLATIONS else (TOO_LARGE[name], 1009)
+    Socket(1000, compresses=name in TOO_LARGE).hear(data, keyed(TEXT, b"behind"))
+    said = [message for message in caplog.messages if "a WebSocket was" in message]
+    assert [message.partition(": ")[0] for message in said] == [
+        f"a WebSocket was closed with {code}"
+    ]
+
+
+GOES = [close_frame(1000), close_frame(4000, b"bye"), b"", frame(TEXT)]
+GOES.append(frame(TEXT, fin=False) + close_frame(1000))
+
+
+@pytest.mark.parametrize("data", GOES)
+def test_how_a_client_goes_is_not_in_the_log(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "httpuv_kernel")
+    socket = Socket()
+    socket.hear(data)
+    socket.connection.eof_received()
+    assert "a WebSocket was" not in caplog.text
+
+
+def test_what_follows_a_close_of_the_app_s_is_not_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "httpuv_kernel")
+    socket = Socket()
+    socket.connection.close_with(1000, "")
+    socket.hear(VIOLATIONS["unmasked"][0])
+    assert "a WebSocket was" not in caplog.text
 
 
 def test_where_messages_are_compressed_one_may_not_be(short: list[bytes]) -> None:

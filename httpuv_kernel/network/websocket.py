@@ -58,6 +58,8 @@ class _Frames(FrameProtocol):
             code, reason = received.code, received.reason
             if code == CloseCode.NO_STATUS_RCVD:
                 code = CloseCode.NORMAL_CLOSURE
+        elif self.state is State.OPEN and code != CloseCode.ABNORMAL_CLOSURE:
+            log.info("a WebSocket was closed with %d: %s", code, reason)
         super().fail(code, reason)
 
 
