@@ -98,5 +98,8 @@ def test_an_app_that_is_replaced_warns_of_what_is_new(server: Server) -> None:
         server.replace_app({"static_paths": {"/again": "~"}})
 
 
-def test_what_is_excluded_is_not_served(server: Server) -> None:
+def test_what_is_excluded_is_not_served(
+    server: Server, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(machine / "home/me")
     server.set_static_path({"/home": exclude_static_path()})

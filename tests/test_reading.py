@@ -127,6 +127,13 @@ def test_few_requests_are_known(sink: Sink) -> None:
     assert len(known) > 100
 
 
+def test_each_request_of_a_connection_is_known(sink: Sink) -> None:
+    known: dict[bytes, Exchange] = {}
+    data = [request(target=f"/{number}") for number in range(3)]
+    feed(sink, data, known)
+    assert list(known) == data
+
+
 def test_a_large_request_is_not_known(sink: Sink) -> None:
     known: dict[bytes, Exchange] = {}
     feed(sink, [request(target="/" + "a" * 3000)], known)
