@@ -6,13 +6,14 @@ import errno
 import os
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import Client, Reply, Serving, Work, configure, in_thread, request, wait_until
+from kernels import get
 
 from httpuv_kernel import static_path
 from httpuv_kernel.network import files, pages
@@ -194,3 +195,50 @@ def test_a_file_of_the_app_s_that_is_gone_is_its_fault(
         assert Work(client.ask, "GET", "/large.bin").finish().status == status
         monkeypatch.undo()
         assert Work(client.ask, "GET", "/large.bin").finish().status == 200
+
+
+# -- while it is sent ------------------------------------------------------------------------------
+
+LARGE = 16 * 1024 * 1024
+WAYS: dict[str, list[tuple[str, object]]] = {
+    "whole": [],
+    "compressed": [("Accept-Encoding", "gzip")],
+    "a range": [("Range", f"bytes=1000-{LARGE - 1}")],
+    "two ranges": [("Range", f"bytes=0-{LARGE // 2},{LARGE // 2 + 9}-{LARGE - 1}")],
+}
+
+
+def truncate(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.truncate(path, 1000)
+
+
+def break_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_on_the_network_side(monkeypatch, files.os, "sendfile", errno.EIO)
+    fail_on_the_network_side(monkeypatch, FileHandle, "read", errno.EIO)
+
+
+@pytest.mark.parametrize("fault", [truncate, break_disk])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_response_that_cannot_be_completed_is_cut(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    way: str,
+    fault: Callable[[Path, pytest.MonkeyPatch], None],
+) -> None:
+    configure(isolation="thread")
+    (tmp_path / "f.txt").write_bytes(os.urandom(LARGE))
+    serving = Serving({"static_paths": {"/": tmp_path}})
+    with serving.connect(receive_buffer=4096) as client:
+        client.send(request(target="/f.txt", headers=WAYS[way]))
+        head = in_thread(client.read_head)
+        fault(tmp_path / "f.txt", monkeypatch)
+        got = in_thread(client.read_all)
+        monkeypatch.undo()
+    if way == "compressed":
+        assert head["transfer-encoding"] == "chunked"
+        assert not got.endswith(b"0\r\n\r\n")
+    else:
+        assert len(got) < int(head["content-length"])
+    assert caplog.text.count("a response was cut") == 1
+    assert in_thread(get, serving.port, "/f.txt").status == 200
