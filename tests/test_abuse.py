@@ -64,12 +64,14 @@ def test_a_client_that_reads_slowly_gets_it_all(close: bool) -> None:
     configure(linger_timeout=0.1, keep_alive_timeout=0.1, write_timeout=0.3)
     serving = Serving(echo)
     headers = [("Connection", "close")] if close else []
+    got = b""
     with serving.connect() as client:
         client.send(request(target="/large", headers=headers))
         for _ in range(8):  # each pause is longer than the timeouts, together with the last
             run_until_idle(0.08)
-            in_thread(client.socket.recv, 1024)
-        assert in_thread(client.read_all).endswith(LARGE[:100_000])
+            got += in_thread(client.read_exactly, 700_000)
+        got += in_thread(client.read_all)
+    assert got.partition(b"\r\n\r\n")[2] == LARGE
 
 
 def test_an_app_s_odd_future_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,3 +227,29 @@ def test_a_flood_of_requests_that_wait_does_not_flood_the_log(
         assert Work(first.read_reply).finish().status == 200
     assert statuses == {503}
     assert 0 < caplog.text.count("1 wait for the kernel") < 10
+
+
+def test_who_has_said_all_gets_the_response_on_its_way_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / "f.bin").write_bytes(LARGE)
+    serving = Serving({"static_paths": {"/": str(tmp_path)}})
+    with serving.connect(receive_buffer=65536, timeout=5) as client:
+        client.send(request(target="/f.bin") * 2)
+        head = in_thread(client.read_head)
+        client.finish_sending()
+        assert in_thread(client.read_all) == LARGE
+    assert head.status == 200
+
+
+def test_what_comes_behind_an_early_answer_is_not_stored(body_directory: Path) -> None:
+    configure(spool_bytes=1000)
+    early = {"status": 403, "body": "no"}
+    serving = Serving({"on_headers": lambda request: early, "call": echo})
+    with serving.connect() as client:
+        client.send(request("POST", headers=[("Content-Length", 3_000_000)]))
+        assert Work(client.read_reply).finish().text == "no"
+        client.send(bytes(2_000_000))
+        wait_until(lambda: serving.server.status().connections == 1)
+        assert list(body_directory.iterdir()) == []
+        client.send(bytes(1_000_000))
+    wait_until(lambda: serving.server.status().connections == 0)
+    assert list(body_directory.iterdir()) == []
