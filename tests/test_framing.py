@@ -201,6 +201,50 @@ def test_the_gate_s_memory_is_bounded() -> None:
     for i in range(10_000):
         gate.refusal(b"host%d.example" % i)
     assert len(gate._verdicts) <= 256
+    gate.refusal(b"a" * 257)
+    assert max(map(len, gate._verdicts)) <= 256
+
+
+@pytest.mark.parametrize("host", [None, b"", b"a b", b"me@hub.example"])
+def test_what_is_no_host_cannot_be_allowed(host: bytes | None) -> None:
+    gate = Gate(())
+    gate.allow_host(host)
+    for refused in (b"hub.example", host or b""):
+        assert gate.refusal(refused) is not None
+
+
+@pytest.mark.parametrize("host", [b"Hub.Example:8888", b"hub.example."])
+def test_a_host_that_is_allowed_is_served_from_then_on(host: bytes) -> None:
+    gate = Gate(())
+    assert gate.refusal(b"hub.example") is not None
+    gate.allow_host(host)
+    assert gate.refusal(b"hub.example") is None
+    assert gate.refusal(b"evil.example") is not None
+
+
+@pytest.mark.parametrize(
+    ("origin", "passes"),
+    [
+        (None, True),
+        (b"http://me.example:80", True),
+        (b"https://Me.Example:80/", True),
+        (b"https://hub.example", True),
+        (b"HTTPS://HUB.EXAMPLE", True),
+        (b"http://hub.example", False),
+        (b"ftp://me.example:80", False),
+        (b"me.example:80", False),
+        (b"http://me.example", False),
+        (b"http://me.example:80.evil.example", False),
+        (b"null", False),
+        (b"", False),
+    ],
+)
+def test_the_origins_of_sockets(origin: bytes | None, passes: bool) -> None:
+    gate = Gate((), origins=("https://Hub.example/",))
+    reason = gate.origin_refusal(origin, b"ME.example:80")
+    assert (reason is None) is passes
+    assert passes or "allowed_origins" in str(reason)
+    assert Gate((), origins=("*",)).origin_refusal(origin, b"") is None
 
 
 @pytest.mark.parametrize(
