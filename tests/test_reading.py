@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from helpers import request
+from helpers import configure, request
+from httptools import HttpParserCallbackError
 
 from httpuv_kernel import HTTPUV
 from httpuv_kernel.network.exchange import Exchange
@@ -114,6 +115,24 @@ def test_after_a_request_that_closes_there_is_none(sink: Sink) -> None:
 )
 def test_a_refusal_is_told_once_and_is_the_last(sink: Sink, data: bytes, told: list[str]) -> None:
     assert feed(sink, [data, request()]) == ["head", *told]
+
+
+def test_a_head_behind_others_is_counted_from_its_own_begin(sink: Sink) -> None:
+    configure(header_bytes=1000)
+    data = request(headers=[("X-A", "b" * 800)])
+    told = feed(sink, [data * 5 + data[:500], data[500:]])
+    assert told == ["head", "request whole keep 0"] * 6
+
+
+@pytest.mark.parametrize("data", [request(), request("POST", body=b"abc")], ids=["plain", "body"])
+def test_an_error_of_our_own_is_not_hidden(data: bytes) -> None:
+    class Broken(Sink):
+        def request_read(self, exchange: Exchange) -> None:
+            raise ZeroDivisionError
+
+    with pytest.raises(HttpParserCallbackError) as caught:
+        feed(Broken(), [data])
+    assert isinstance(caught.value.__context__, ZeroDivisionError)
 
 
 # -- requests that are known -----------------------------------------------------------------------
