@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers import wait_until
 from kernels import ask, get, is_free
-from terminals import CTRL_C, CTRL_D, Terminal
+from terminals import CTRL_C, CTRL_D, IPYTHONS, Terminal, ipython_python
 
 PROMPTS = ["readline", "pyrepl", "basic"]
 EMPTY_PROMPT = r"(>>>|In \[\d+\]:)"
@@ -59,7 +59,9 @@ async def background():
 
 
 def python_of(prompt: str) -> str:
-    if prompt not in ("pyrepl", "basic"):
+    if prompt in IPYTHONS:
+        return ipython_python(prompt)
+    if prompt == "readline" or sys.version_info >= (3, 13):
         return sys.executable
     python = os.environ.get("PYTHON313_PYTHON")
     if python:
@@ -73,12 +75,12 @@ def python_of(prompt: str) -> str:
 def open_prompt(prompt: str, directory: Path, *arguments: str) -> Terminal:
     environment = {"IPYTHONDIR": str(directory / "ipython"), "PYTHON_HISTORY": str(directory / "h")}
     argv = [python_of(prompt), *arguments]
-    if prompt == "basic":
+    if prompt != "pyrepl":
         environment["PYTHON_BASIC_REPL"] = "1"
-    if prompt == "ipython":
+    if prompt in IPYTHONS:
         argv = [*argv, "-m", "IPython", "--simple-prompt", "--no-banner", "--colors=NoColor"]
     terminal = Terminal(
-        argv, r"In \[\d+\]:" if prompt == "ipython" else ">>>", directory, environment
+        argv, r"In \[\d+\]:" if prompt in IPYTHONS else ">>>", directory, environment
     )
     terminal.set_up()
     return terminal
@@ -100,7 +102,7 @@ def terminal(shared_terminal: Terminal) -> Iterator[Terminal]:
     shared_terminal.clear()
 
 
-@pytest.fixture(params=[*PROMPTS, "ipython"])
+@pytest.fixture(params=[*PROMPTS, *IPYTHONS])
 def own_terminal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Terminal]:
     terminal = open_prompt(request.param, tmp_path)
     yield terminal
@@ -392,9 +394,10 @@ def test_without_a_terminal_there_is_no_prompt(tmp_path: Path, options: list[str
     assert done.stdout.startswith("ScriptHost False")
 
 
-def test_ipythons_simple_prompt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ipython", IPYTHONS)
+def test_ipythons_simple_prompt(tmp_path: Path, ipython: str) -> None:
     """Read without readline: what is typed stays, though it is not drawn again."""
-    terminal = open_prompt("ipython", tmp_path)
+    terminal = open_prompt(ipython, tmp_path)
     try:
         port = terminal.serve(APP)
         terminal.run("x = 2")

@@ -24,6 +24,7 @@ _ASKING = {
     ("_pyrepl.readline", "multiline_input"),
     ("IPython.terminal.interactiveshell", "prompt"),
 }
+_ASKED_BY = ("IPython.utils.py3compat", "input")  # what IPython 8 has instead of input()
 
 
 class Prompt:
@@ -99,9 +100,10 @@ def prompt_above(frame: FrameType | None) -> Prompt | None:
     reader = None
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if (module, frame.f_code.co_name) in _ASKING:
+        function = (module, frame.f_code.co_name)
+        if function in _ASKING:
             break
-        if not str(module).startswith("_pyrepl."):
+        if function != _ASKED_BY and not str(module).startswith("_pyrepl."):
             return None
         if frame.f_code.co_name == "run_hooks":
             reader = frame.f_locals.get("self")
