@@ -371,6 +371,8 @@ def _spawn(fds: list[int], first_id: int, directory: str) -> subprocess.Popen[by
             + [directory, *paths],
             stdin=subprocess.DEVNULL,
             pass_fds=copies,
+            # From 3.11 on it is not in the path at all: where it is gone, 3.13.0 fails to import.
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
             start_new_session=True,  # a terminal's Ctrl-C is not for it
         )
     finally:
