@@ -35,6 +35,7 @@ class InputStream(io.RawIOBase):
         if isinstance(body, bytes):
             self._file, self._size = io.BytesIO(body), len(body)
         else:
+            self._file = io.BytesIO()  # the finalizer closes it, also when open() raises
             self._file, self._size = open(body[0], "rb"), body[1]  # noqa: SIM115
 
     def __len__(self) -> int:
