@@ -244,6 +244,7 @@ def test_busy_timeout(accept: str) -> None:
     assert (reply.status, reply["retry-after"], reply["refresh"]) == (503, "1", "2")
     assert ("<html" in reply.text) == (accept == "text/html")
     assert "busy" in reply.text
+    serving.server.status()  # by now all is here that a network process sent before
     run_until_idle(0.1)
     assert not called  # its client has its answer
 
