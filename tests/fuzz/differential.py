@@ -148,6 +148,9 @@ _REASONS: dict[str, dict[str, str]] = {
         "line feeds only": "tornado",
         "chunks with line feeds": "tornado",
     },
+    "RFC 9112, section 5.2: a folded field is refused, or unfolded as by Tornado 6.5": {
+        "a folded field": "tornado",
+    },
     "RFC 6585, section 5: 431; Tornado closes in silence, uvicorn has no limit here": {
         "a field of 100 kB": "tornado uvicorn",
     },
@@ -158,6 +161,9 @@ _REASONS: dict[str, dict[str, str]] = {
     "RFC 9112, section 7.1: extensions and trailers are to be taken, and ignored": {
         "chunks with an extension": "tornado",
         "chunks with a trailer": "tornado",
+    },
+    "a chunk that does not end where it is to is answered; Tornado 6.5 closes in silence": {
+        "a chunk that is longer": "tornado",
     },
     "RFC 9112, section 6.1: Transfer-Encoding in HTTP/1.0 is faulty framing": {
         "chunks in HTTP/1.0": "tornado uvicorn",
