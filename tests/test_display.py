@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from traitlets.config import Config
 
 from httpuv_kernel import start_server
 from httpuv_kernel.browser_url import Candidate, Source
@@ -143,7 +144,9 @@ def test_each_time_a_server_is_shown_it_has_another_key() -> None:
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    shell = InteractiveShell.instance()
+    config = Config()
+    config.HistoryManager.enabled = False  # its last entry is made when the directory is gone
+    shell = InteractiveShell.instance(config=config)
     yield shell
     shell.restore_sys_module_state()
     InteractiveShell.clear_instance()
