@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import Deliveries, watched_deliveries
 
 from httpuv_kernel import HTTPUV, list_servers, stop_all_servers
 from httpuv_kernel.main import networks, runtime
@@ -62,6 +63,19 @@ def _nothing_is_left() -> Iterator[None]:
 def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timeouts are looked at every 20 ms instead of every second."""
     monkeypatch.setattr(networks, "NetworkThread", functools.partial(NetworkThread, heartbeat=0.02))
+
+
+@pytest.fixture
+def deliveries() -> Iterator[Deliveries]:
+    """What has arrived at the connections of servers that the test starts."""
+    with watched_deliveries() as watched:
+        yield watched
+
+
+@pytest.fixture
+def ran() -> list[object]:
+    """Where callbacks note that they ran."""
+    return []
 
 
 @pytest.fixture

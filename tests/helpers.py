@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from httpuv_kernel import HTTPUV, WebServer, later, run_now, service, start_server
@@ -38,6 +39,15 @@ def wait_until(predicate: Callable[[], object], timeout: float = 5.0) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"still not so after {timeout:g} s: {predicate}")
         time.sleep(0.005)
+
+
+def settle(root: Path) -> None:
+    """Wait until no file below is brand-new: only then it is kept in memory, and its tag is short.
+
+    The time of the last change cannot be set, unlike that of the last modification.
+    """
+    newest = max(path.lstat().st_ctime_ns for path in root.rglob("*"))
+    wait_until(lambda: time.time_ns() - newest > 60_000_000)
 
 
 def serve_until(predicate: Callable[[], object], timeout: float = 10.0) -> None:

@@ -20,7 +20,6 @@ from helpers import (
     run_until_idle,
     serve_until,
     wait_until,
-    watched_deliveries,
 )
 
 from httpuv_kernel import HTTPUV, Request, later, run_now, service
@@ -28,12 +27,6 @@ from httpuv_kernel import HTTPUV, Request, later, run_now, service
 
 def hello(request: Request) -> dict[str, object]:
     return {"body": str(len(request.body))}
-
-
-@pytest.fixture
-def deliveries() -> Iterator[Deliveries]:
-    with watched_deliveries() as watched:
-        yield watched
 
 
 # -- sizes -----------------------------------------------------------------------------------------

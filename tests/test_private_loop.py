@@ -19,11 +19,6 @@ from httpuv_kernel import (
 )
 
 
-@pytest.fixture
-def ran() -> list[object]:
-    return []
-
-
 def test_what_was_scheduled_before_waits_for_its_end(ran: list[object]) -> None:
     later(lambda: ran.append("outer"))
     with with_private_loop():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from helpers import Client, Reply, Serving, configure, request, wait_until
+from helpers import Client, Reply, Serving, configure, request, settle
 
 from httpuv_kernel import start_server, static_path
 
@@ -105,15 +104,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pub(tree: Path) -> Path:
     return tree / "pub"
-
-
-def settle(root: Path) -> None:
-    """Wait until no file below is brand-new: only then it is kept in memory, and its tag is short.
-
-    The time of the last change cannot be set, unlike that of the last modification.
-    """
-    newest = max(path.lstat().st_ctime_ns for path in root.rglob("*"))
-    wait_until(lambda: time.time_ns() - newest > 60_000_000)
 
 
 def ask(

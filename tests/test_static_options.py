@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import pytest
-from helpers import Client, Reply, Serving, wait_until
+from helpers import Client, Reply, Serving, settle
 
 from httpuv_kernel import (
     StaticPath,
@@ -40,15 +39,6 @@ def other(tmp_path: Path) -> Path:
     other.mkdir()
     (other / "a.txt").write_text("the other a")
     return other
-
-
-def settle(root: Path) -> None:
-    """Wait until no file below is brand-new: only then it is kept in memory, and its tag is short.
-
-    The time of the last change cannot be set, unlike that of the last modification.
-    """
-    newest = max(path.lstat().st_ctime_ns for path in root.rglob("*"))
-    wait_until(lambda: time.time_ns() - newest > 60_000_000)
 
 
 def ask(

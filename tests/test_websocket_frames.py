@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_websocket_limits import (
+from websocket_peer import (
     BINARY,
     CONT,
     PING,
