@@ -6,9 +6,12 @@ import asyncio
 import math
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
+from types import FrameType
+from typing import Any
 
 import pytest
 from helpers import (
@@ -31,6 +34,9 @@ from httpuv_kernel import (
     service_async,
     start_server,
 )
+from httpuv_kernel.main import interrupts, loop
+
+pytestmark = pytest.mark.timeout(20)
 
 # -- service ---------------------------------------------------------------------------------------
 
@@ -102,6 +108,38 @@ def test_ctrl_c_ends_service(ran: list[object]) -> None:
     threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
         service(0)
+
+
+def press_ctrl_c_at_line(number: int) -> Any:
+    """A trace function that does so at that line of ours."""
+    seen = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal seen
+        if frame.f_globals.get("__name__") not in (loop.__name__, interrupts.__name__):
+            return None
+        seen += event == "line"
+        if event == "line" and seen == number:
+            signal.raise_signal(signal.SIGINT)
+        return trace
+
+    return trace
+
+
+def test_ctrl_c_at_any_line_ends_service(ran: list[object]) -> None:
+    service(1)
+    before = sys.gettrace()
+    for number in range(1, 1000):
+        later(lambda: ran.append(1))
+        sys.settrace(press_ctrl_c_at_line(number))
+        try:
+            service(1000)
+        except KeyboardInterrupt:
+            continue
+        finally:
+            sys.settrace(before)
+        break
+    assert 30 < number < 1000  # so many lines it has
 
 
 def test_ctrl_c_loses_no_callback(ran: list[object]) -> None:

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from test_websocket_limits import VIOLATIONS
 from websocket_peer import (
     BINARY,
     CONT,
     PING,
     PONG,
     TEXT,
-    VIOLATIONS,
     close_frame,
     deflated,
     frame,

@@ -40,15 +40,16 @@ class InterruptGuard:
         """Whether a SIGINT that the process ignores stays ignored. An idle kernel ignores it, and
         there it is to end the callback all the same."""
         self.pending = False
-        """An interrupt came that no user code took."""
+        """An interrupt came that no user code took. Asked after the context: one may come as it
+        ends."""
 
     def __enter__(self) -> None:
         # The C functions: signal.signal wraps both values in enums, ten times as slow.
-        previous = _signal.signal(_signal.SIGINT, self._handler)
-        self._depth += 1
-        if self._depth == 1:
-            self._previous = previous
+        if self._depth == 0:  # first: from the next line on the handler may be called
+            self._previous = _signal.getsignal(_signal.SIGINT)
             self.pending = False
+        _signal.signal(_signal.SIGINT, self._handler)
+        self._depth += 1
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1

@@ -216,7 +216,6 @@ class MainLoop:
                 "callbacks run on the main thread; service(), run_now() and the like cannot "
                 "be called in another, such as a Jupyter subshell's or a widget callback's"
             )
-        interrupted = False
         with self._guard:
             self._pacing.end()
             outer, self._running = self._running, True
@@ -226,11 +225,10 @@ class MainLoop:
             finally:
                 self._serving -= 1
                 self._running = outer
-                interrupted = self._guard.pending
-                if interrupted:
+                if self._guard.pending:
                     self.host.advance()  # a coroutine that it ended has yet to be answered
                 self._inbox.nudge()  # the idle host takes it from here
-        if interrupted:
+        if self._guard.pending:
             raise KeyboardInterrupt
 
     @InterruptGuard.waits
@@ -280,13 +278,9 @@ class MainLoop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        interrupted = False
         with self._guard:
-            try:
-                yield
-            finally:
-                interrupted = self._guard.pending
-        if interrupted:
+            yield
+        if self._guard.pending:
             raise KeyboardInterrupt
 
     @contextmanager
