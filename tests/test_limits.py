@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -381,6 +382,23 @@ def test_a_client_that_takes_nothing_is_cut(caplog: pytest.LogCaptureFixture) ->
         client.send(request())
         serve_until(lambda: closed)
     assert "cut" in caplog.text
+
+
+@in_time
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_client_that_takes_nothing_of_a_body_in_memory_is_cut(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, loop: str
+) -> None:
+    if loop == "asyncio":
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    configure(write_timeout=0.1)
+    serving = Serving(lambda _: {"body": bytes(20_000_000)})
+    with (
+        caplog.at_level(logging.INFO, "httpuv_kernel"),
+        serving.connect(receive_buffer=4096) as client,
+    ):
+        client.send(request())
+        serve_until(lambda: "cut" in caplog.text)
 
 
 @in_time

@@ -28,7 +28,10 @@ __all__ = ["ResponseSink", "ResponseWriter", "reset"]
 
 log = logging.getLogger("httpuv_kernel")
 
-_JOIN_BYTES = 16 * 1024  # below, to copy head and body together costs less than a second buffer
+# Below, to copy head and body together costs less than a second buffer. asyncio's writelines() is
+# not used at all: that of 3.12 and 3.13 watches the descriptor of a connection that is lost, which
+# then is the next one's, and has a client that takes nothing go unnoticed.
+_JOIN_BYTES = 16 * 1024
 _ACK_BYTES = 64 * 1024  # a quarter of the main side's window: its stream never waits for a rest
 # Linux: the head waits for the file's first bytes, so that both leave in one packet.
 _MSG_MORE = getattr(socket, "MSG_MORE", 0)
@@ -76,6 +79,7 @@ class ResponseWriter:
 
     __slots__ = (
         "_direct",
+        "_join_bytes",
         "_left",
         "_limits",
         "_loop",
@@ -99,6 +103,7 @@ class ResponseWriter:
         self._transport = transport
         self._limits = limits
         self._loop = loop
+        self._join_bytes = math.inf if isinstance(loop, asyncio.BaseEventLoop) else _JOIN_BYTES
         self._stream: ResponseStream | None = None
         self._direct: socket.socket | None = None
         self._stall = (math.inf, 0)  # when the client must have taken something, bytes left then
@@ -139,7 +144,7 @@ class ResponseWriter:
         self.sent = len(body)
         date = b"" if dated else date_line()
         parts = (line, date, block, length_line, _END_OF_HEAD[keep, exchange.http11])
-        if size < _JOIN_BYTES:
+        if size < self._join_bytes:
             self._transport.write(b"".join((*parts, body)))
         else:
             self._transport.writelines([b"".join(parts), body])
