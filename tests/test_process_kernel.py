@@ -120,10 +120,13 @@ def test_progress_moves_with_the_cell(kernel: Kernel, isolation: str) -> None:
     cell = kernel.begin("""
     from httpuv_kernel.main.publish import progress
     for i in progress(range(200), server, label="counting"):
+        if i == 0:
+            print("begun", flush=True)
         until = time.monotonic() + 0.01
         while time.monotonic() < until:
             pass
     """)
+    cell.wait_output("begun")  # what is asked before waits for the cell's end
     states: list[tuple[int, str]] = []
 
     def is_done() -> bool:
