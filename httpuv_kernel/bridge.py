@@ -169,7 +169,7 @@ class Questions(ABC):
         self.send(message)
 
     def cork(self) -> None:  # noqa: B027
-        """From now until `uncork`, last messages may wait for each other. Main thread."""
+        """From now until `uncork`, last messages may wait for each other, a moment. Main thread."""
 
     def uncork(self) -> None:  # noqa: B027
         """Send what waits. Main thread."""

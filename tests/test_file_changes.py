@@ -331,6 +331,19 @@ def test_a_deleted_file_is_let_go_of(tmp_path: Path) -> None:
             wait_until(lambda: descriptors_of(tmp_path) == 0)
 
 
+def test_a_stopped_server_has_nothing_open(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"x" * 100_000)
+    settle(tmp_path)
+    with start_server("127.0.0.1", 0, {"static_paths": {"/": tmp_path}}) as server:
+        with Client(server.port) as client:
+            for _ in range(2):
+                assert client.ask(target="/a.bin").status == 200
+        assert descriptors_of(tmp_path) == 1
+        with start_server("127.0.0.1", 0, {}):  # the network side goes on
+            server.stop()
+            assert descriptors_of(tmp_path) == 0
+
+
 def test_a_file_that_is_written_anew_is_opened_anew(tmp_path: Path) -> None:
     """In place, with the same size and the time set back; and as another file."""
     path = tmp_path / "a.bin"

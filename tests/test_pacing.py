@@ -67,6 +67,15 @@ def test_in_a_flood_answers_wait_for_the_end_of_the_pass() -> None:
     assert network.told == ["cork", "uncork"]
 
 
+def test_servers_may_come_and_go_meanwhile() -> None:
+    """Their network sides are in a list that other threads change."""
+    pacing, network = flooded()
+    pacing.begin(1.0)
+    pacing._networks.clear()
+    pacing.end()
+    assert network.told == ["cork", "uncork"]
+
+
 def test_none_waits_for_longer_than_half_a_millisecond() -> None:
     pacing, network = flooded()
     pacing.begin(1.0)
@@ -120,6 +129,69 @@ def test_all_answers_of_a_flood_come_in_order() -> None:
         return [int(client.read_reply().text) for _ in range(1000)]
 
     assert ask_idle(lambda request: {"body": str(next(numbers))}, ask) == list(range(1000))
+
+
+def test_no_answer_waits_for_a_slow_callback() -> None:
+    """The one behind a flood, of which nobody could know that it is slow."""
+    answered = threading.Event()
+
+    def call(asked: Request) -> dict[str, str]:
+        if asked.path == "/pay":
+            later(lambda: answered.wait(5))
+        return {"body": "quick"}
+
+    def ask(server: WebServer, client: Client) -> bool:
+        flood(client, request(target="/pay"))
+        assert client.read_reply().text == "quick"
+        answered.set()
+        return True
+
+    assert ask_idle(call, ask)
+
+
+def test_a_message_does_not_overtake_an_answer() -> None:
+    heard = threading.Event()
+    sockets: list[WebSocket] = []
+
+    def call(asked: Request) -> dict[str, str]:
+        if asked.path == "/send":
+
+            def send() -> None:
+                sockets[0].send("now")
+                heard.wait(5)
+
+            later(send)
+        return {"body": "quick"}
+
+    def ask(server: WebServer, client: Client) -> str:
+        socket = create_connection(f"ws://127.0.0.1:{server.port}/", timeout=10)
+        flood(client, request(target="/send"))
+        assert socket.recv() == "now"
+        client.socket.settimeout(0.5)  # it is on its way, if not here
+        text = client.read_reply().text
+        heard.set()
+        socket.close()
+        return text
+
+    assert ask_idle({"call": call, "on_ws_open": sockets.append}, ask) == "quick"
+
+
+def test_another_thread_stops_a_server_whose_answer_waits() -> None:
+    stopped = threading.Event()
+
+    def call(asked: Request) -> dict[str, str]:
+        if asked.path == "/stop":
+            later(lambda: stopped.wait(5))
+        return {"body": "quick"}
+
+    def ask(server: WebServer, client: Client) -> str:
+        flood(client, request(target="/stop"))
+        server.stop(0.3)
+        text = client.read_reply().text
+        stopped.set()
+        return text
+
+    assert ask_idle(call, ask) == "quick"
 
 
 def test_a_handler_in_a_flood_asks_its_server() -> None:

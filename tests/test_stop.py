@@ -132,9 +132,11 @@ def test_from_another_thread_it_waits_for_the_main_thread() -> None:
 
 def test_from_another_thread_it_waits_for_a_stream() -> None:
     configure(stop_timeout=20.0)
+    begun = threading.Event()
 
     def pieces() -> Iterator[bytes]:
         yield b"a" * 100_000
+        begun.set()
         wait_until(lambda: is_free(serving.port))
         for _ in range(20):
             yield b"b" * 100_000
@@ -142,8 +144,7 @@ def test_from_another_thread_it_waits_for_a_stream() -> None:
     serving = Serving(lambda request: {"body": pieces()})
     with serving.connect() as client:
         client.send(request())
-        serve_until(lambda: serving.server.status().requests)
-        stop = Work(serving.server.stop)
+        stop = Work(lambda: (begun.wait(10), serving.server.stop()))
         reply = Work(client.read_reply).finish()
         assert len(reply.body) == 2_100_000
         stop.finish()

@@ -284,6 +284,22 @@ def test_an_error_after_a_piece_cuts(make: Make, capsys: pytest.CaptureFixture[s
 
 
 @kinds
+def test_what_came_before_an_error_arrives(make: Make) -> None:
+    served = serving(lambda: make([*"abcde", ValueError("late")]))
+
+    def client(connection: Client) -> list[bytes]:
+        connection.send(request())
+        connection.read_head()
+        pieces = [connection.read_chunk() for _ in range(5)]
+        with pytest.raises(Closed):
+            connection.read_chunk()
+        return pieces
+
+    for _ in range(20):  # whatever of it is written in one turn
+        assert served.run(client) == [b"a", b"b", b"c", b"d", b"e"]
+
+
+@kinds
 def test_to_http10_an_error_after_a_piece_resets(
     make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,8 +1,8 @@
 """When the answers of callbacks leave: at once, or with those of the callbacks after them.
 
-An answer must not wait for a callback that computes. But under a flood of quick ones, each answer
-in a packet of its own would cost the main thread more than the callback. So answers wait for each
-other only while callbacks have long been quick, and then for less than a millisecond.
+Under a flood of quick callbacks, each answer in a packet of its own would cost the main thread more
+than the callback. So answers wait for each other while callbacks have long been quick, and then for
+less than a millisecond; behind a callback that is not, see `held`, for two.
 
 Main side; main thread.
 """
@@ -26,6 +26,7 @@ class Pacing:
 
     def __init__(self, networks: list[Questions]) -> None:
         self._networks = networks
+        self._corked: list[Questions] = []  # a list of our own: the other changes with the servers
         self._quick = 0
         self._last = 0.0
         self._until = math.inf
@@ -35,7 +36,8 @@ class Pacing:
         self._last = now
         if self._quick >= _FLOOD:
             self._until = now + _TOGETHER
-            for network in self._networks:
+            self._corked = list(self._networks)
+            for network in self._corked:
                 network.cork()
 
     def step(self, now: float) -> None:
@@ -52,7 +54,7 @@ class Pacing:
 
     def end(self) -> None:
         """The last has run, or one is about to wait: nothing is held back any more."""
-        if self._until != math.inf:
-            self._until = math.inf
-            for network in self._networks:
+        if self._corked:
+            corked, self._corked, self._until = self._corked, [], math.inf
+            for network in corked:
                 network.uncork()

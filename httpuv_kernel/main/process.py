@@ -27,6 +27,7 @@ from ..bridge import Channel, Questions
 from ..errors import NetworkError
 from ..hosts.base import wait_readable
 from ..link import Bell, Link, LinkClosed, socket_pair
+from .held import HeldBack
 from .interrupts import InterruptGuard
 from .networks import JOIN_TIMEOUT, Network
 
@@ -118,31 +119,34 @@ class ProcessBridge(Questions):
         self._kill = kill
         self._sending = threading.Lock()
         self._receiving = threading.Lock()  # also orders what is received in the inbox
+        self._ordering = threading.Lock()  # what is held goes before what comes after it
         self._corked = False
-        self._held: list[messages.Message] = []
+        self._held = HeldBack(self._send_batch)
         self.is_closed = False
 
     @InterruptGuard.waits
     def send(self, message: messages.Message) -> None:
         """Hand a message to the process; to one that is gone, nothing."""
-        if not self.is_closed:
-            self._link.put([message])
-            self._flush()
+        self._send_batch(message)
+
+    def _send_batch(self, *more: messages.Message) -> None:
+        """Send what is held, and more, as one batch."""
+        if self.is_closed:
+            return
+        with self._ordering:
+            batch = [*self._held.take(), *more]
+            if batch:
+                self._link.put(batch)
+        self._flush()
 
     @InterruptGuard.waits
     def send_last(self, message: messages.Message) -> None:
         """Hand over the last message of an exchange, or keep it for the others. Main thread."""
         small = message[0] == messages.RESPOND and len(message[-1]) <= _HELD_BYTES
         if small and self._corked:
-            self._held.append(message)
+            self._held.add(message)
         else:
             self.send(message)
-
-    def ask(self, kind: str, *arguments: object, timeout: float = 10.0) -> Any:
-        """As everywhere; what waits goes first, as the answer might depend on it."""
-        if self._held and threading.current_thread() is threading.main_thread():
-            self.uncork()
-        return super().ask(kind, *arguments, timeout=timeout)
 
     def cork(self) -> None:
         """One packet costs as much as ten answers in it: let them wait for each other."""
@@ -152,10 +156,7 @@ class ProcessBridge(Questions):
     def uncork(self) -> None:
         """Send what waits as one batch."""
         self._corked = False
-        held, self._held = self._held, []
-        if held and not self.is_closed:
-            self._link.put(held)
-            self._flush()
+        self._send_batch()
 
     def nudge(self) -> None:
         """Nothing to do: what was sent wakes the process."""
@@ -163,6 +164,7 @@ class ProcessBridge(Questions):
     def close(self) -> None:
         """The process is gone, or to go."""
         self.is_closed = True
+        self._held.close()
         with self._sending, self._receiving:
             self._link.close()
         for future in list(self._calls.values()):

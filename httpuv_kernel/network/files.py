@@ -136,15 +136,13 @@ def _may_change_unseen(modified_ns: int) -> bool:
 class RegularFile:
     """A regular file that may be served, as it was when it was last looked at."""
 
-    __slots__ = ("_gzip", "body", "handle", "path", "signature", "unsettled", "validators")
+    __slots__ = ("_gzip", "body", "path", "signature", "unsettled", "validators")
 
     def __init__(self, path: str, signature: Signature, body: bytes | None, checksum: int | None):
         self.path = path
         self.signature = signature
         self.body = body
         """Its content, when it is small."""
-        self.handle: FileHandle | None = None
-        """By which it is read while it is asked for again and again."""
         self._gzip: bytes | None = None
         self.unsettled = checksum is not None
         """It is so new that it can change without a change of its time."""
@@ -266,7 +264,8 @@ class FileCache:
     def __init__(self) -> None:
         self._known: OrderedDict[_Key, RegularFile] = OrderedDict()
         self._kept_bytes = 0
-        self._open: dict[_Key, bool] = {}  # whether it was asked for since the last `rest`
+        self._open: dict[_Key, FileHandle] = {}
+        self._asked: set[_Key] = set()  # since the last `rest`
 
     def reopen(self, path: str, follow_symlinks: object) -> OpenedFile | None:
         """A file that `open` has found at this path, if it still is the same; one or two stats."""
@@ -292,7 +291,7 @@ class FileCache:
         Raises:
             OSError: it cannot be opened.
         """
-        handle = file.handle
+        handle = self._open.get(key)
         if handle is None:
             handle, status = _open_regular(file.path)
             if not file.is_still(status):
@@ -300,25 +299,22 @@ class FileCache:
             if not _HELD_FILES:
                 return handle
             if len(self._open) >= _HELD_FILES:
-                self._let_go(next(iter(self._open)))
-            file.handle = handle
-        self._open[key] = True
+                del self._open[next(iter(self._open))]
+            self._open[key] = handle
+        self._asked.add(key)
         return handle
-
-    def _let_go(self, key: _Key) -> None:
-        """Have it open no longer than a response needs it."""
-        if self._open.pop(key, None) is not None and key in self._known:
-            self._known[key].handle = None
 
     def rest(self) -> None:
         """Called every second or so: close what nobody has asked for since, which may be deleted,
         and its disk space wanted.
         """
-        for key, is_used in list(self._open.items()):
-            if is_used:
-                self._open[key] = False
-            else:
-                self._let_go(key)
+        for key in self._open.keys() - self._asked:
+            del self._open[key]
+        self._asked.clear()
+
+    def close(self) -> None:
+        """Keep nothing open; a response that is on its way keeps its own file so."""
+        self._open.clear()
 
     def open(self, root: str, segments: list[str], follow_symlinks: object) -> OpenedFile | None:
         """Open what the segments name below a root; None when there is nothing to serve.
@@ -375,7 +371,7 @@ class FileCache:
             self._forget(next(iter(self._known)))
 
     def _forget(self, key: _Key) -> None:
-        self._let_go(key)
+        self._open.pop(key, None)
         file = self._known.pop(key, None)
         if file is not None:
             self._kept_bytes -= file.kept_bytes

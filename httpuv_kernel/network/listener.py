@@ -171,6 +171,7 @@ class Listener:
         await self._let_out(timeout, alone=alone)
         for connection in list(self._connections):
             connection.close()
+        self.site.close()
 
     async def _let_out(self, timeout: float, *, alone: bool) -> None:
         """Return when every response is out, or as far as it can be, or when the time is over."""
@@ -211,6 +212,7 @@ class Listener:
         for fd in sockets + [connection.fileno() for connection in self._connections]:
             with contextlib.suppress(OSError):
                 os.close(fd)
+        self.site.close()
 
     def set_app(self, handlers: tuple[bool, bool, bool], table: tuple[Any, ...]) -> None:
         """Serve with these handlers and static paths from the next request on."""

@@ -131,7 +131,7 @@ class NetworkSide:
                 Connection, lambda connection, chunk: connection.writer.chunk(chunk)
             ),
             messages.END: self._to(Connection, lambda connection: connection.writer.end()),
-            messages.ABORT: self._to(Connection, Connection.abort),
+            messages.ABORT: self._to(Connection, lambda connection: connection.writer.abort()),
             messages.WS_ACCEPT: self._to(Connection, Connection.accept),
             messages.WS_SEND: self._to(WebSocketConnection, WebSocketConnection.send),
             messages.WS_CLOSE: self._to(WebSocketConnection, WebSocketConnection.close_with),

@@ -288,6 +288,10 @@ class StaticSite:
         """Called every second or so; see `FileCache.rest`."""
         self._files.rest()
 
+    def close(self) -> None:
+        """Nothing is asked for any more."""
+        self._files.close()
+
 
 def _encoded_head(head: ResponseHead, coding: bytes, *, weak: bool = False) -> ResponseHead:
     block = weak_etag(head.block) if weak else head.block

@@ -144,7 +144,7 @@ class ResponseWriter:
         self.sent = len(body)
         date = b"" if dated else date_line()
         parts = (line, date, block, length_line, _END_OF_HEAD[keep, exchange.http11])
-        if size < self._join_bytes:
+        if size < self._join_bytes or not body:
             self._transport.write(b"".join((*parts, body)))
         else:
             self._transport.writelines([b"".join(parts), body])
@@ -308,6 +308,12 @@ class ResponseWriter:
             if data:
                 self._transport.write(data)
             self._acknowledge()
+
+    def abort(self) -> None:
+        """The main side's stream has failed: cut the connection, behind what came of it."""
+        if self._stream is not None:
+            self._write_pieces(self._stream)
+        self._loop.call_soon(self._sink.abort)  # uvloop writes at the end of its turn
 
     def end(self) -> None:
         """Write the regular end of a response that the main side streams."""
