@@ -310,10 +310,8 @@ class ResponseWriter:
             self._acknowledge()
 
     def abort(self) -> None:
-        """The main side's stream has failed: cut the connection, behind what came of it."""
-        if self._stream is not None:
-            self._write_pieces(self._stream)
-        self._loop.call_soon(self._sink.abort)  # uvloop writes at the end of its turn
+        """The main side's stream has failed: cut the connection, behind the pieces of this turn."""
+        self._loop.call_soon(self._sink.abort)
 
     def end(self) -> None:
         """Write the regular end of a response that the main side streams."""
