@@ -17,7 +17,7 @@ from ..servers import IN_PROCESS, OURS, Target
 from .base import ISOLATIONS, SIZES, SMALL, Bench
 
 _CONNECTIONS = 32
-_FLOOD_ROUNDS = 3
+_FLOOD_ROUNDS = 2
 """A p99 needs cells: each flood lasts so many measurements."""
 _HANDLERS_MS = (0, 1, 20)
 _CELL_BAR = Bar(50.0, at_most=True)

@@ -12,7 +12,7 @@ from ..servers import IN_PROCESS, Target
 from .base import BIG, HELLO, MIDDLE, SIZES, SMALL, Bench, each, side_by_side, without
 
 _DYNAMIC_PEERS = (servers.UVICORN, servers.TORNADO, servers.AIOHTTP, servers.HTTPUV_R)
-_BODY_PEERS = (servers.UVICORN, servers.TORNADO, servers.AIOHTTP)
+_BODY_PEERS = (servers.UVICORN, servers.AIOHTTP)
 _STATIC_PEERS = (
     servers.NGINX, servers.TORNADO, servers.AIOHTTP, servers.HTTP_SERVER, servers.HTTPUV_R,
 )  # fmt: skip
@@ -55,7 +55,7 @@ def dynamic(bench: Bench) -> Iterator[Row]:
                 yield Row("latency p99, 1 connection", "µs", each(loads, "p99"))
         for what, more in (("another URL in each request", "fresh"), ("no keep-alive", CLOSE)):
             measure = f"{HELLO}, {_CONNECTIONS} connections, {what}"
-            some = without(targets, servers.HTTPUV_R, servers.TORNADO)
+            some = without(targets, servers.HTTPUV_R, servers.TORNADO, servers.AIOHTTP)
             loads = _loads(bench, some, "/", _CONNECTIONS, measure, more)
             yield Row(measure, "1/s", each(loads, "rate"))
 
