@@ -93,12 +93,12 @@ def soak(seconds: float, isolation: str, directory: Path) -> Soak:
         load = Load(served.port)
         warm_up = max(2.0, min(20.0, seconds / 3))
         _work(kernel, load, warm_up)
-        before = _at_rest(kernel, bodies)
+        before = _at_rest(kernel, files, bodies)
         begun = time.monotonic()
         load.figures.clear()
         cells, slowest = _work(kernel, load, seconds - warm_up)
         took = time.monotonic() - begun
-        after = _at_rest(kernel, bodies)
+        after = _at_rest(kernel, files, bodies)
         shown = [served.cell.error] if served.cell.error else []
         errors = [*load.errors, *_grown(before, after), *shown]
         if "Traceback" in kernel.log:
@@ -127,14 +127,20 @@ def _work(kernel: Kernel, load: Load, seconds: float) -> tuple[int, float]:
     return cells, slowest
 
 
-def _at_rest(kernel: Kernel, bodies: Path) -> dict[str, int]:
+def _at_rest(kernel: Kernel, files: Path, bodies: Path) -> dict[str, int]:
     """What it holds when nobody is connected; waits until the last has been noticed to be gone."""
     kernel.run(_REST)
     wait_until(lambda: kernel.value("server.status().connections") == 0, timeout=20)
     kernel.run("gc.collect()")
-    sizes: dict[str, int] = kernel.value(_SIZES)
     process = psutil.Process(kernel.pid)
     family = [process, *process.children()]
+
+    def opened() -> list[str]:
+        paths = [file.path for each in family for file in each.open_files()]
+        return [path for path in paths if path.startswith(str(files.resolve()))]
+
+    wait_until(lambda: not opened(), timeout=20)  # large files stay open for a moment
+    sizes: dict[str, int] = kernel.value(_SIZES)
     sizes["descriptors"] = sum(each.num_fds() for each in family)
     sizes["memory"] = sum(each.memory_info().rss for each in family)
     sizes["spooled files"] = len(list(bodies.rglob("httpuv-body-*")))
