@@ -126,15 +126,18 @@ def test_condition(headers: list[tuple[str, str]], status: int) -> None:
         assert is_not_modified(fields(headers), VALIDATORS) == (status == 304)
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that is kept in memory, one that is streamed, one of nothing."""
-    root = tmp_path_factory.mktemp("conditional").resolve()
+def make_files(root: Path) -> Path:
+    """A file that is kept in memory, one that is streamed, one of nothing; their real folder."""
     for name, size in {"small": 1000, "large": 100_000, "empty": 0}.items():
         (root / f"{name}.txt").write_bytes(bytes(32 + i * 7 % 90 for i in range(size)))
         os.utime(root / f"{name}.txt", (MODIFIED, MODIFIED))
     settle(root)
-    return root
+    return root.resolve()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_files(tmp_path_factory.mktemp("conditional"))
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

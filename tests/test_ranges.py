@@ -8,13 +8,19 @@ from pathlib import Path
 
 import pytest
 from helpers import Client, Reply, configure
-from test_conditional import AFTER, AT, BEFORE, ETAG, NONE, VALIDATORS, ask, fields
+from test_conditional import AFTER, AT, BEFORE, ETAG, NONE, VALIDATORS, ask, fields, make_files
 
 from httpuv_kernel import start_server
 from httpuv_kernel.network.conditional import (
     is_not_modified,
     requested_ranges,
 )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_files(tmp_path_factory.mktemp("ranges"))
+
 
 # -- ranges --------------------------------------------------------------------------------------
 
