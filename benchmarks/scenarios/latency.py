@@ -12,7 +12,7 @@ from ..report import Row, figure
 from ..servers import Target
 from .base import Bench, side_by_side
 
-_PEERS = (servers.UVICORN, servers.TORNADO, servers.AIOHTTP)
+_PEERS = (servers.UVICORN, servers.AIOHTTP)
 _RATE = 1000
 _PERCENTILES = {"p50": 500, "p99": 990, "p99.9": 999}
 

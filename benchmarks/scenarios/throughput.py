@@ -92,7 +92,7 @@ def static(bench: Bench) -> Iterator[Row]:
         quick = without(targets, servers.HTTP_SERVER, servers.HTTPUV_R)
         for name, bars in _STATIC_BARS.items():
             measure = f"file of {SIZES[name]:,} bytes"
-            some = targets if name == SMALL else quick
+            some = targets if name == SMALL else without(quick, servers.TORNADO)
             loads = _loads(bench, some, f"/static/{name}", _CONNECTIONS, measure)
             yield Row(measure, "1/s", each(loads, "rate"), bars)
         yield _large_file(bench, quick)
