@@ -25,12 +25,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from .errors import NetworkError
 from .messages import Message
 
-__all__ = ["Bridge", "Channel", "NetworkEnd", "Questions", "WakeFd"]
+__all__ = ["Bridge", "Channel", "Gathering", "NetworkEnd", "Questions", "WakeFd"]
+
+_FEW: Final = 3
+_TOGETHER: Final = 500e-6  # the longest that a message waits for others
 
 
 class WakeFd:
@@ -244,6 +247,27 @@ class NetworkEnd(Protocol):
         """Look whether a wake-up was lost; an interrupt may cut one in two."""
 
 
+class Gathering:
+    """Whether messages to the main side wait one more turn of the network side's loop.
+
+    To wake the main side costs as much as several messages. So while clients are many, and each
+    turn brings more of them, one wake-up is to do for all; a few never wait.
+    """
+
+    __slots__ = ("_before", "_until")
+
+    def begin(self, now: float) -> None:
+        """The first has come."""
+        self._before = _FEW
+        self._until = now + _TOGETHER
+
+    def goes_on(self, count: int) -> bool:
+        """At the end of a turn, with so many that wait."""
+        grows = count > self._before
+        self._before = count
+        return grows and monotonic() < self._until
+
+
 class Bridge(Questions):
     """The bridge to a network side in a thread: both ends of it."""
 
@@ -255,6 +279,7 @@ class Bridge(Questions):
         self._check_plain = check_plain
         self._handle: Callable[[Message], None] | None = None
         self._call_soon: Callable[[Callable[[], None]], object] = _call_now
+        self._gathering = Gathering()
 
     # -- main side -----------------------------------------------------------------------------
 
@@ -280,8 +305,10 @@ class Bridge(Questions):
             message = marshal.loads(marshal.dumps(message))
         # Written at once, the descriptor would wake the main thread in the middle of this one's
         # work, and it would find a message or two where it could have had them all.
-        if self.to_main.put_quietly((monotonic(), message)):
-            self._call_soon(self.to_main.wake.set)
+        now = monotonic()
+        if self.to_main.put_quietly((now, message)):
+            self._gathering.begin(now)
+            self._call_soon(self._wake)
 
     def reply(self, call: int, value: Any = None) -> None:
         """Answer a question of the main side."""
@@ -302,12 +329,20 @@ class Bridge(Questions):
         loop.remove_reader(self.to_network.wake.fileno())
         self._handle = None
         self._call_soon = _call_now  # the loop ends, and nothing that it was to call is called
+        if self.to_main:
+            self.to_main.nudge()
 
     def mend(self) -> None:
         """Look whether a wake-up was lost; an interrupt may cut one in two."""
         self._drain()
         if self.to_main:
             self.to_main.nudge()
+
+    def _wake(self) -> None:
+        if self._gathering.goes_on(len(self.to_main)):
+            self._call_soon(self._wake)
+        else:
+            self.to_main.wake.set()
 
     def _drain(self) -> None:
         handle = self._handle

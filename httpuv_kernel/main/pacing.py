@@ -18,6 +18,8 @@ __all__ = ["Pacing"]
 
 _QUICK: Final = 100e-6  # seconds that a quick callback takes at most
 _FLOOD: Final = 64  # so many of them in a row, and the next is taken to be quick as well
+_MOST: Final = 2 * _FLOOD
+_SLOW: Final = 16
 _TOGETHER: Final = 500e-6  # the longest that an answer waits for others
 
 
@@ -43,10 +45,12 @@ class Pacing:
     def step(self, now: float) -> None:
         """One has run."""
         if now - self._last > _QUICK:
-            self._quick = 0
+            self._quick = max(0, self._quick - _SLOW)
             self.end()
+            self.begin(now)
         else:
-            self._quick += 1
+            if self._quick < _MOST:
+                self._quick += 1
             if now >= self._until:
                 self.end()
                 self.begin(now)

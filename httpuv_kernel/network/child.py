@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any
 
 from .. import messages
-from ..bridge import WakeFd
+from ..bridge import Gathering, WakeFd
 from ..link import Bell, Link, LinkClosed
 from .listener import begin_ids_at
 from .loop import HEARTBEAT, NetworkSide
@@ -31,8 +31,8 @@ __all__ = ["ChildEnd", "main"]
 class ChildEnd:
     """The bridge as the network side sees it, over a link.
 
-    What is posted in one turn of the loop goes out as one batch; while the link is full, all that
-    comes is the next one.
+    What is posted in a turn of the loop, or a few, goes out as one batch; while the link is full,
+    all that comes is the next one.
     """
 
     def __init__(self, link: Link, wake: WakeFd, bell: Bell) -> None:
@@ -41,6 +41,7 @@ class ChildEnd:
         self._bell = bell
         self._out: list[tuple[float, messages.Message]] = []
         self._scheduled = False
+        self._gathering = Gathering()
         self._parent = os.getppid()
         self._loop: asyncio.AbstractEventLoop
         self._handle: Callable[[messages.Message], None]
@@ -51,10 +52,12 @@ class ChildEnd:
 
     def post(self, message: messages.Message) -> None:
         """Hand a message to the main side, with the time, by which callbacks are ordered."""
-        self._out.append((monotonic(), message))
+        now = monotonic()
+        self._out.append((now, message))
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._send)
+            self._gathering.begin(now)
+            self._loop.call_soon(self._send_soon)
 
     def reply(self, call: int, value: Any = None) -> None:
         """Answer a question; whoever asked reads all that comes before."""
@@ -85,6 +88,12 @@ class ChildEnd:
         """Notice that the main side is gone though a process that it forked has its link."""
         if os.getppid() != self._parent:
             self.on_closed()
+
+    def _send_soon(self) -> None:
+        if self._gathering.goes_on(len(self._out)):
+            self._loop.call_soon(self._send_soon)
+        else:
+            self._send()
 
     def _send(self) -> None:
         self._scheduled = False
