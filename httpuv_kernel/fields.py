@@ -136,7 +136,10 @@ def response_head(status: int, headers: HeaderInput | None, reason: str | None) 
     """
     if not headers:
         key: object = (status, reason)
-    elif type(headers) is dict and all(type(value) is str for value in headers.values()):
+    elif type(headers) is dict:
+        for value in headers.values():
+            if type(value) is not str:
+                return _encode_head(status, headers, reason)
         key = (status, reason, tuple(headers.items()))
     else:
         return _encode_head(status, headers, reason)

@@ -26,8 +26,8 @@ __all__ = ["Bell", "Link", "LinkClosed", "socket_pair"]
 _HEADER: Final = struct.Struct("!QB")  # the packet's number; whether its batch goes on
 _PIECE: Final = 96 * 1024
 _BUFFER: Final = 4 * 1024 * 1024  # asked for; the system gives what it allows
-# Version 4 writes what occurs twice only once, as the fields of a request that clients repeat; it has
-# to look for that, which pays from a few messages on.
+# Version 4 writes once what occurs twice, as the fields of a request that clients repeat. It has to
+# look for that, which pays from a few messages on.
 _MARSHAL_FEW: Final = 2
 _MARSHAL_MANY: Final = 4
 _MANY: Final = 4

@@ -1,8 +1,8 @@
 """When the answers of callbacks leave: at once, or with those of the callbacks after them.
 
 Under a flood of quick callbacks, each answer in a packet of its own would cost the main thread more
-than the callback. So answers wait for each other while callbacks have long been quick, and then for
-less than a millisecond; behind a callback that is not, see `held`, for two.
+than the callback. So answers wait for each other while nearly all callbacks have been quick, and
+then for less than a millisecond; behind a callback that is not, see `held`, for two.
 
 Main side; main thread.
 """
@@ -17,9 +17,9 @@ from ..bridge import Questions
 __all__ = ["Pacing"]
 
 _QUICK: Final = 100e-6  # seconds that a quick callback takes at most
-_FLOOD: Final = 64  # so many of them in a row, and the next is taken to be quick as well
-_MOST: Final = 2 * _FLOOD
-_SLOW: Final = 16
+_FLOOD: Final = 64  # so many more of them than slow ones, and the next is taken to be quick as well
+_MOST: Final = 2 * _FLOOD  # that are remembered
+_SLOW: Final = 16  # so many quick ones a slow one outweighs; the system makes some of them slow
 _TOGETHER: Final = 500e-6  # the longest that an answer waits for others
 
 

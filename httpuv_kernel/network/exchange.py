@@ -5,8 +5,7 @@ Network side.
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ..fields import ResponseHead
 from ..messages import Fields, RequestBody, RequestHead
@@ -14,56 +13,7 @@ from .body import BodyBuffer
 from .framing import BodyEncoder, RequestFacts, RequestRefused, accepts_gzip
 from .sources import BodySource
 
-__all__ = [
-    "DONE",
-    "NEXT_ANSWERING",
-    "OPENS",
-    "READS",
-    "UNDER_WAY",
-    "Answering",
-    "Exchange",
-    "Reply",
-    "ResponseStream",
-]
-
-
-class Answering(Enum):
-    """What happens with the oldest unanswered request."""
-
-    NOTHING = "there is none, or it has not begun"
-    ASKED = "on_headers decides"
-    RECEIVING = "its body is arriving"
-    CALLED = "the main side has it"
-    UPGRADING = "on_ws_open runs; then this connection is a WebSocket's"
-    STREAMING = "its response is partly written"
-    CLOSED = "the connection is closed, or about to be"
-
-    __hash__ = object.__hash__  # Enum's own is a Python function, and the table is asked often
-
-
-NEXT_ANSWERING: Final = {
-    Answering.NOTHING: frozenset(Answering),
-    Answering.ASKED: frozenset(Answering) - {Answering.ASKED},
-    Answering.RECEIVING: frozenset({Answering.CALLED, Answering.NOTHING, Answering.CLOSED}),
-    Answering.CALLED: frozenset({Answering.STREAMING, Answering.NOTHING, Answering.CLOSED}),
-    Answering.UPGRADING: frozenset({Answering.NOTHING, Answering.CLOSED}),
-    Answering.STREAMING: frozenset({Answering.NOTHING, Answering.CLOSED}),
-    Answering.CLOSED: frozenset({Answering.CLOSED}),
-}
-
-# While it is one of these, what arrives is parsed; else it waits.
-READS: Final = frozenset({Answering.NOTHING, Answering.RECEIVING})
-
-# The response is written as far as this side is concerned.
-DONE: Final = frozenset({Answering.NOTHING, Answering.CLOSED})
-
-# While it is one of these, on_ws_open may run, or have run.
-OPENS: Final = frozenset({Answering.UPGRADING, Answering.CLOSED})
-
-# A server that stops waits for the response.
-UNDER_WAY: Final = frozenset(
-    {Answering.ASKED, Answering.RECEIVING, Answering.CALLED, Answering.STREAMING}
-)
+__all__ = ["Exchange", "Reply", "ResponseStream"]
 
 
 class Exchange:

@@ -21,13 +21,14 @@ from typing import Final, cast
 
 from ..fields import ResponseHead
 from ..messages import ACK, BODY, GONE, HEADERS, REQUEST, WS_CLOSED, WS_OPEN
-from .exchange import DONE, NEXT_ANSWERING, OPENS, READS, UNDER_WAY, Answering, Exchange, Reply
+from . import answering, reading
+from .exchange import Exchange, Reply
 from .framing import RequestRefused, error_response
 from .handshake import answer_handshake, asks_for_websocket, upgrade_refusal
 from .inflow import Inflow
 from .listener import Listener, endpoint
 from .pages import error_reply
-from .reading import Reading, RequestReader
+from .reading import RequestReader
 from .sources import BodySource
 from .websocket import WebSocketConnection
 from .writing import ResponseWriter, reset
@@ -64,10 +65,9 @@ class Connection(asyncio.Protocol):
         self.listener = listener
         self._reader = RequestReader(self, listener.limits, listener.gate, listener.known_requests)
         self._queue: deque[Exchange] = deque()
-        self._answering = Answering.NOTHING
-        self._advancing = False
+        self._answering = answering.NOTHING
+        self._advancing = self._ended = False  # _ended: no request is begun any more
         self._deadline = math.inf
-        self._ended = False  # no request is begun any more
 
     # -- asyncio.Protocol ----------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
         """Parse what came, unless an unanswered request stands before it."""
         # What waits goes first, also when only a client that does not read keeps it waiting.
         inflow = self._inflow
-        waits = self._queue and self._answering is not Answering.RECEIVING
+        waits = self._queue and self._answering is not answering.RECEIVING
         if waits or inflow.kept or inflow.rests:
             inflow.keep(data)
         else:
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more. A response on its way still goes out; nothing else does."""
         self._ended = True
-        return self._answering is Answering.STREAMING
+        return self._answering is answering.STREAMING
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: the main side need not answer it."""
@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
         if self._queue and self._queue[0].id:
             self.listener.forget(self._queue[0].id)
             self._not_wanted(self._queue[0])
-        self._enter(Answering.CLOSED)
+        self._enter(answering.CLOSED)
         self.writer.close()
         self._drop_requests()
         self.listener.dismiss(self, exc)
@@ -139,19 +139,19 @@ class Connection(asyncio.Protocol):
 
     def body_read(self, exchange: Exchange) -> None:
         """The body of a request is whole; call the main side if it waits just for that."""
-        if self._answering is Answering.RECEIVING:
+        if self._answering is answering.RECEIVING:
             self._call(exchange)
 
     def body_refused(self, exchange: Exchange) -> None:
         """The body of a request cannot be had; answer now if that is its turn."""
-        if self._answering is Answering.RECEIVING:
+        if self._answering is answering.RECEIVING:
             self._refuse(exchange)
 
     # -- requests in order ---------------------------------------------------------------------
 
     def _go_on(self) -> None:
         """The others have had their turn."""
-        if self._answering is not Answering.CLOSED:
+        if self._answering is not answering.CLOSED:
             self._advance()
             self._set_deadline()
             self._inflow.read_on()
@@ -163,9 +163,9 @@ class Connection(asyncio.Protocol):
         self._advancing = True
         try:
             while not (self.writer.paused or self._inflow.rests):
-                if self._queue and self._answering is Answering.NOTHING:
+                if self._queue and self._answering is answering.NOTHING:
                     self._begin(self._queue[0])
-                elif self._inflow.kept and self._answering in READS:
+                elif self._inflow.kept and self._answering in answering.READS:
                     self._inflow.feed_kept()
                 else:
                     break
@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
             pass
         elif listener.handlers.on_headers:
             if self._register(exchange):
-                self._enter(Answering.ASKED)
+                self._enter(answering.ASKED)
                 head = exchange.head(self._peer, self._local)
                 listener.bridge.post((HEADERS, exchange.id, listener.id, head))
         else:
@@ -219,7 +219,7 @@ class Connection(asyncio.Protocol):
         elif exchange.refusal is not None:
             self._refuse(exchange)
         else:
-            self._enter(Answering.RECEIVING)
+            self._enter(answering.RECEIVING)
             if exchange.facts.expects_continue and exchange.body is None:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -227,10 +227,10 @@ class Connection(asyncio.Protocol):
         """The request is whole: hand it to the main side."""
         listener = self.listener
         if exchange.id:
-            self._enter(Answering.CALLED)
+            self._enter(answering.CALLED)
             listener.bridge.post((BODY, exchange.id, exchange.take_body()))
         elif self._register(exchange):
-            self._enter(Answering.CALLED)
+            self._enter(answering.CALLED)
             head = exchange.head(self._peer, self._local)
             listener.bridge.post((REQUEST, exchange.id, listener.id, head, exchange.take_body()))
 
@@ -238,7 +238,7 @@ class Connection(asyncio.Protocol):
         """Have the main side run `on_ws_open`; it accepts."""
         self._not_wanted(exchange)
         if exchange.id or self._register(exchange):
-            self._enter(Answering.UPGRADING)
+            self._enter(answering.UPGRADING)
             head = exchange.head(self._peer, self._local)
             self.listener.bridge.post((WS_OPEN, exchange.id, self.listener.id, head))
 
@@ -259,7 +259,7 @@ class Connection(asyncio.Protocol):
         """If the main side was asked, it need not answer."""
         if exchange.id:
             self.listener.bridge.post((GONE, exchange.id))
-            if self._answering in OPENS and asks_for_websocket(exchange):
+            if self._answering in answering.OPENS and asks_for_websocket(exchange):
                 self.listener.bridge.post((WS_CLOSED, exchange.id, 1006, ""))
 
     def _refuse(self, exchange: Exchange) -> None:
@@ -276,14 +276,14 @@ class Connection(asyncio.Protocol):
 
     def proceed(self) -> None:
         """`on_headers` let the request pass: read its body."""
-        if self._answering is Answering.ASKED:
+        if self._answering is answering.ASKED:
             self._receive_or_call(self._queue[0])
             self._advance()
             self._set_deadline()
 
     def accept(self, subprotocol: str | None) -> None:
         """Become a WebSocket."""
-        if self._answering is not Answering.UPGRADING:
+        if self._answering is not answering.UPGRADING:
             return
         exchange = self._queue[0]
         listener, transport = self.listener, self._transport
@@ -296,7 +296,7 @@ class Connection(asyncio.Protocol):
         self._queue.popleft()
         listener.journal.record(self._peer[0], exchange, 101, 0)
         successor = WebSocketConnection(listener, exchange.id, transport, handshake.extensions)
-        self._enter(Answering.CLOSED)
+        self._enter(answering.CLOSED)
         self.writer.close()
         listener.replace(self, successor, exchange.id)
         transport.set_protocol(successor)
@@ -337,7 +337,7 @@ class Connection(asyncio.Protocol):
 
     def finish(self, *, alone: bool) -> None:
         """Close, now or when the response on its way is out; `alone`: without the main side."""
-        if self._answering is Answering.STREAMING if alone else self._answering in UNDER_WAY:
+        if self._answering in (answering.UNDER_WAY_HERE if alone else answering.UNDER_WAY):
             self._ended = True
             self._queue[0].keep_alive = False
         else:
@@ -349,7 +349,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection once what is written has gone out."""
-        self._enter(Answering.CLOSED)
+        self._enter(answering.CLOSED)
         self._deadline = monotonic() + self.listener.limits.linger_timeout
         self._transport.close()
 
@@ -357,7 +357,7 @@ class Connection(asyncio.Protocol):
 
     def response_begun(self) -> None:
         """The response takes several writes; the request no longer waits for the main side."""
-        self._enter(Answering.STREAMING)
+        self._enter(answering.STREAMING)
         self.listener.begun(self._queue[0].id)
 
     def stream_taken(self, count: int) -> None:
@@ -366,7 +366,7 @@ class Connection(asyncio.Protocol):
 
     def response_written(self, keep: bool) -> None:
         """The oldest request has its whole response: go on, or close."""
-        if self._answering is Answering.CLOSED:  # the server stopped meanwhile
+        if self._answering is answering.CLOSED:  # the server stopped meanwhile
             return
         exchange = self._queue.popleft()
         if exchange.id:
@@ -381,12 +381,12 @@ class Connection(asyncio.Protocol):
         self.listener.journal.record(self._peer[0], exchange, status, size)
         if keep and not self._ended:
             self._deadline = math.inf
-            self._enter(Answering.NOTHING)
+            self._enter(answering.NOTHING)
             if not self._advancing:  # else whoever advances goes on, and sets the deadline
                 self._advance()
                 self._set_deadline()
         else:
-            self._enter(Answering.CLOSED)
+            self._enter(answering.CLOSED)
             self._hang_up(exchange)
 
     def _hang_up(self, exchange: Exchange) -> None:
@@ -412,22 +412,22 @@ class Connection(asyncio.Protocol):
 
     # -- phases and deadlines ------------------------------------------------------------------
 
-    def _enter(self, phase: Answering) -> None:
-        if phase not in NEXT_ANSWERING[self._answering]:
+    def _enter(self, phase: answering.Answering) -> None:
+        if phase not in answering.NEXT[self._answering]:
             raise RuntimeError(f"answering: {self._answering.name} cannot become {phase.name}")
         self._answering = phase
 
     def _set_deadline(self) -> None:
         """How long the client may keep us waiting; a busy kernel is no fault of the client."""
         limits = self.listener.limits
-        if self._answering is Answering.CLOSED:
+        if self._answering is answering.CLOSED:
             return
-        if self._answering is Answering.RECEIVING:
+        if self._answering is answering.RECEIVING:
             self._deadline = monotonic() + limits.body_timeout
         elif self._queue:
             self._deadline = math.inf
         elif self._deadline == math.inf:  # else it has been waiting for what has not come yet
-            idle = self._reader.phase is Reading.IDLE
+            idle = self._reader.phase is reading.IDLE
             self._deadline = monotonic() + (
                 limits.keep_alive_timeout if idle else limits.header_timeout
             )
@@ -438,13 +438,13 @@ class Connection(asyncio.Protocol):
             log.info("%s: reads nothing any more, cut", self._peer[0])
             self.abort()
         elif now > self._deadline:
-            if self._answering in DONE and self.writer.is_flushing():
+            if self._answering in answering.DONE and self.writer.is_flushing():
                 self._deadline = now + self.listener.limits.write_timeout
                 return
             self._deadline = math.inf
-            if self._answering is Answering.CLOSED:
+            if self._answering is answering.CLOSED:
                 self.abort()
-            elif self._answering is Answering.RECEIVING or self._reader.phase is Reading.HEAD:
+            elif self._answering is answering.RECEIVING or self._reader.phase is reading.HEAD:
                 self._reader.refuse(RequestRefused(408, "the request did not arrive in time"))
             else:
                 self.close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from .reading import Reading, RequestReader
+from .reading import BODY, DISCARD, RequestReader
 
 __all__ = ["Inflow"]
 
@@ -44,7 +44,7 @@ class Inflow:
 
     def keep(self, data: bytes) -> None:
         """Let this wait, unless nothing more is wanted."""
-        if self._reader.phase is not Reading.DISCARD:
+        if self._reader.phase is not DISCARD:
             self.kept += data
             if len(self.kept) > _KEPT_BYTES:
                 self._transport.pause_reading()
@@ -56,9 +56,9 @@ class Inflow:
             piece = data[start : start + max(_SLICE_BYTES, self._reader.body_left)]
             start += len(piece) - len(self._reader.feed(piece))
             phase = self._reader.phase
-            if phase is Reading.DISCARD:
+            if phase is DISCARD:
                 return
-            if phase is not Reading.BODY and start < size:
+            if phase is not BODY and start < size:
                 self.kept = data[start:]
                 self._rest()
                 return

@@ -124,7 +124,7 @@ class NetworkSide:
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[..., None]] = {
             messages.CONTINUE: self._to(Connection, Connection.proceed),
-            messages.RESPOND: self._to(Connection, Connection.respond),
+            messages.RESPOND: self._respond,
             messages.SEND_FILE: self._send_file,
             messages.START: self._to(Connection, Connection.start),
             messages.CHUNK: self._to(
@@ -193,6 +193,12 @@ class NetworkSide:
                 method(connection, *arguments)
 
         return handle
+
+    def _respond(self, exchange: int, waited: float, head: ResponseHead, body: bytes) -> None:
+        # As `_to` would make it, but without packing arguments: this is what comes most.
+        connection = self._exchanges.get(exchange)
+        if type(connection) is Connection:
+            connection.respond(waited, head, body)
 
     def _send_file(
         self, exchange: int, waited: float, head: ResponseHead, path: str, owned: bool

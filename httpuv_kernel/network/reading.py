@@ -21,7 +21,7 @@ from .files import failure_status
 from .framing import RequestRefused, examine_request, parser_refusal
 from .gate import Gate
 
-__all__ = ["Reading", "RequestReader", "RequestSink"]
+__all__ = ["BODY", "DISCARD", "HEAD", "IDLE", "Reading", "RequestReader", "RequestSink"]
 
 log = logging.getLogger("httpuv_kernel")
 
@@ -37,14 +37,17 @@ class Reading(Enum):
     __hash__ = object.__hash__  # Enum's own is a Python function, and the table is asked often
 
 
+# Before Python 3.12 to find a member in its class takes as long as a call.
+IDLE, HEAD, BODY, DISCARD = Reading
+
 _KNOWN_REQUESTS = 256
 _KNOWN_BYTES = 2048
 
 _NEXT: Final = {
-    Reading.IDLE: frozenset({Reading.HEAD, Reading.DISCARD}),
-    Reading.HEAD: frozenset({Reading.BODY, Reading.IDLE, Reading.DISCARD}),
-    Reading.BODY: frozenset({Reading.IDLE, Reading.DISCARD}),
-    Reading.DISCARD: frozenset({Reading.DISCARD}),
+    IDLE: frozenset({HEAD, DISCARD}),
+    HEAD: frozenset({BODY, IDLE, DISCARD}),
+    BODY: frozenset({IDLE, DISCARD}),
+    DISCARD: frozenset({DISCARD}),
 }
 
 
@@ -105,21 +108,21 @@ class RequestReader:
         self._target = b""
         self._chunk = 0  # size of the chunk that is parsed
         self._head_fed = 0  # bytes of the chunks that the header block is in, as far as is known
-        self.phase = Reading.IDLE
+        self.phase = IDLE
 
     def feed(self, data: bytes) -> bytes:
         """Parse a chunk. Returns its end, which is to be fed again: at once when a body is read,
         else when the requests before it are answered.
         """
-        if self.phase is Reading.DISCARD:
+        if self.phase is DISCARD:
             return b""
-        if self.phase is Reading.IDLE:
+        if self.phase is IDLE:
             known = self._known.get(data)
             if known is not None:
                 self._sink.request_read(known.copy())
                 return b""
             rest = self._parse(data)
-            if self._whole == 1 and self.phase is Reading.IDLE and not rest:
+            if self._whole == 1 and self.phase is IDLE and not rest:
                 self._remember(data)
             return rest
         return self._parse(data)
@@ -128,7 +131,7 @@ class RequestReader:
     def body_left(self) -> int:
         """Bytes that are missing of a body of known length; 0 for others."""
         exchange = self._exchange
-        if self.phase is not Reading.BODY or exchange is None:
+        if self.phase is not BODY or exchange is None:
             return 0
         length = exchange.facts.content_length or 0
         return length - (0 if exchange.body is None else exchange.body.size)
@@ -136,9 +139,9 @@ class RequestReader:
     def _parse(self, data: bytes) -> bytes:
         self._chunk = len(data)
         self._whole = 0
-        if self.phase is Reading.HEAD:
+        if self.phase is HEAD:
             self._head_fed += len(data)
-        elif self.phase is Reading.BODY:
+        elif self.phase is BODY:
             self._no_body += len(data)
         try:
             self._parser.feed_data(data)
@@ -153,10 +156,10 @@ class RequestReader:
         except httptools.HttpParserError as error:
             self.refuse(parser_refusal(error))
         else:
-            if self.phase is Reading.BODY and self._no_body > self._limits.header_bytes:
+            if self.phase is BODY and self._no_body > self._limits.header_bytes:
                 self.refuse(RequestRefused(431, "too much beside the body: trailers, extensions"))
             # A field that never ends is seen by the bytes it took.
-            if self.phase is Reading.HEAD and (
+            if self.phase is HEAD and (
                 self._head_fed > self._limits.header_bytes or self._fields_are_oversized()
             ):
                 self.refuse(self._oversized_head())
@@ -191,14 +194,14 @@ class RequestReader:
 
     def discard(self) -> None:
         """Throw away whatever still comes."""
-        self._enter(Reading.DISCARD)
+        self._enter(DISCARD)
 
     def refuse(self, refusal: RequestRefused) -> None:
         """What is being read gets an error response, after the requests before it; reading ends."""
-        if self.phase is Reading.DISCARD:
+        if self.phase is DISCARD:
             return
-        announced = self.phase is Reading.BODY
-        self._enter(Reading.DISCARD)
+        announced = self.phase is BODY
+        self._enter(DISCARD)
         exchange, self._exchange = self._exchange or Exchange([]), None
         exchange.refusal = refusal
         if announced:
@@ -212,9 +215,9 @@ class RequestReader:
         """The first byte of a request."""
         if self._skips_head:
             return
-        if self.phase is Reading.DISCARD:
+        if self.phase is DISCARD:
             raise _StopParsing
-        self._enter(Reading.HEAD)
+        self._enter(HEAD)
         self._exchange = Exchange([])
         self._target = b""
         # Behind another request in the same chunk, its share of the chunk is not known.
@@ -228,7 +231,7 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One whole field. After the body it is a trailer, which nobody asked for."""
-        if self.phase is Reading.HEAD:
+        if self.phase is HEAD:
             assert self._exchange is not None
             self._exchange.fields.append((name.lower(), value.rstrip()))
 
@@ -249,7 +252,7 @@ class RequestReader:
         if facts.has_body:
             if (facts.content_length or 0) > self._limits.body_bytes:
                 raise self._oversized_body()
-            self._enter(Reading.BODY)
+            self._enter(BODY)
             self._no_body = 0
             exchange.keep_alive = parser.should_keep_alive()
             self._skips_head = parser.should_upgrade()
@@ -258,7 +261,7 @@ class RequestReader:
     def on_body(self, chunk: bytes) -> None:
         """A piece of the body."""
         exchange = self._exchange
-        if exchange is None or self.phase is Reading.DISCARD:
+        if exchange is None or self.phase is DISCARD:
             raise _StopParsing
         self._no_body = 0
         if exchange.body is None:
@@ -275,7 +278,7 @@ class RequestReader:
         if self._skips_head:  # so says a parser that leaves the body to another protocol
             return
         exchange = self._exchange
-        if exchange is None or self.phase is Reading.DISCARD:
+        if exchange is None or self.phase is DISCARD:
             raise _StopParsing
         if exchange.body is not None:
             try:
@@ -284,11 +287,11 @@ class RequestReader:
                 raise _not_stored(error) from error
         self._exchange = None
         exchange.complete = True
-        announced = self.phase is Reading.BODY
+        announced = self.phase is BODY
         if not announced:
             exchange.keep_alive = self._parser.should_keep_alive()
         # Bytes after a request that asks to close are no request.
-        self._enter(Reading.IDLE if exchange.keep_alive else Reading.DISCARD)
+        self._enter(IDLE if exchange.keep_alive else DISCARD)
         self._whole += 1
         self._last = None if announced else exchange
         if announced:

@@ -16,7 +16,7 @@ from typing import cast
 
 from websockets.extensions.base import Extension
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import SERVER, State
+from websockets.protocol import OPEN, SERVER
 from websockets.protocol import Protocol as FrameProtocol
 
 from ..messages import WS_CLOSED, WS_MESSAGE, WS_MESSAGE_COST, WS_SENT
@@ -54,11 +54,11 @@ class _Frames(FrameProtocol):
     def fail(self, code: int, reason: str = "") -> None:
         """End the connection; a close frame that is right gets its own code back (section 5.4)."""
         received = self.close_rcvd
-        if received is not None and self.state is State.OPEN:
+        if received is not None and self.state is OPEN:
             code, reason = received.code, received.reason
             if code == CloseCode.NO_STATUS_RCVD:
                 code = CloseCode.NORMAL_CLOSURE
-        elif self.state is State.OPEN and code != CloseCode.ABNORMAL_CLOSURE:
+        elif self.state is OPEN and code != CloseCode.ABNORMAL_CLOSURE:
             log.info("a WebSocket was closed with %d: %s", code, reason)
         super().fail(code, reason)
 
@@ -102,7 +102,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._listener = listener
         self._transport = transport
         self._frames = _Frames(
-            SERVER, state=State.OPEN, max_size=listener.limits.message_bytes, logger=_frame_log
+            SERVER, state=OPEN, max_size=listener.limits.message_bytes, logger=_frame_log
         )
         self._frames.extensions = list(extensions)
         self.compression = extensions[0] if extensions else None
@@ -186,7 +186,7 @@ class WebSocketConnection(asyncio.Protocol):
             and self._unframed == 0
             and self._message is None
             and not self._reading_paused
-            and self._frames.state is State.OPEN
+            and self._frames.state is OPEN
         )
 
     def _read(self, data: bytes) -> None:
@@ -230,7 +230,7 @@ class WebSocketConnection(asyncio.Protocol):
             message = str(data, "utf-8") if self._is_text else bytes(data)
         except UnicodeDecodeError:
             self._failed = True
-            if self._frames.state is State.OPEN:
+            if self._frames.state is OPEN:
                 self._frames.fail(1007, "the text is not UTF-8")
                 self._write()
             return
@@ -269,7 +269,7 @@ class WebSocketConnection(asyncio.Protocol):
     def send(self, data: bytes, binary: bool) -> None:
         """Send a message; nothing once the socket is closing."""
         size = len(data)
-        if self._frames.state is State.OPEN:
+        if self._frames.state is OPEN:
             if self.compression is None and size <= _SHORT_BYTES:
                 self._transport.write(bytes((_BINARY if binary else _TEXT, size)) + data)
             else:
@@ -282,7 +282,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def send_frame(self, wire: bytes, size: int) -> None:
         """Send a message that is a frame already."""
-        if self._frames.state is State.OPEN:
+        if self._frames.state is OPEN:
             self._transport.write(wire)
         self._sent(size)
 
@@ -305,7 +305,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def close_with(self, code: int, reason: str) -> None:
         """Begin the closing handshake."""
-        if self._frames.state is State.OPEN:
+        if self._frames.state is OPEN:
             self._frames.send_close(code, reason)
             self._deadline = monotonic() + self._listener.limits.linger_timeout
             self._write()
@@ -330,7 +330,7 @@ class WebSocketConnection(asyncio.Protocol):
         limits = self._listener.limits
         if now > self._deadline:
             self._transport.abort()
-        elif self._frames.state is not State.OPEN:
+        elif self._frames.state is not OPEN:
             return
         elif self._has_stalled(now):
             log.warning("a WebSocket was closed with 1013: its client reads too slowly")
