@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import select
 import sys
@@ -12,7 +13,7 @@ from time import monotonic
 import pytest
 from helpers import Work, in_thread, wait_until
 
-from httpuv_kernel.bridge import Bridge, Channel, WakeFd
+from httpuv_kernel.bridge import Bridge, Channel, Gathering, WakeFd
 from httpuv_kernel.errors import NetworkError
 
 
@@ -172,6 +173,79 @@ def test_an_item_put_between_the_last_look_and_sleep_wakes(channel: Channel) -> 
     assert next(taking, None) is None
     channel.put(1)
     assert is_readable(channel.wake)
+
+
+# -- gathering -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counts", "wakes_after"),
+    [
+        ([1], 1),
+        ([3], 1),
+        ([4, 4], 2),
+        ([4, 8, 12, 12], 4),
+        ([4, 2, 9], 2),
+        ([3, 9], 1),
+    ],
+    ids=["one", "a few", "no more", "more each turn", "the reader took some", "later ones"],
+)
+def test_messages_wait_while_each_turn_brings_more(counts: list[int], wakes_after: int) -> None:
+    gathering = Gathering()
+    gathering.begin(monotonic() + 1000)
+    turns = [gathering.goes_on(count) for count in counts]
+    assert turns.index(False) == wakes_after - 1
+
+
+def test_none_waits_for_others_for_long() -> None:
+    gathering = Gathering()
+    gathering.begin(monotonic() - 0.001)
+    assert not gathering.goes_on(100)
+
+
+def test_each_wake_up_begins_anew() -> None:
+    gathering = Gathering()
+    for _ in range(2):
+        gathering.begin(monotonic() + 1000)
+        assert gathering.goes_on(4)
+
+
+def posted(bridge: Bridge, *counts: int) -> list[bool]:
+    """Whether the reader is awake after each turn of a loop in which so many messages are posted,
+    and one turn more.
+    """
+    loop = asyncio.new_event_loop()
+    bridge.watch(loop, lambda message: None)
+    awake = []
+    for count in (*counts, 0):
+        for i in range(count):
+            bridge.post(("kind", i))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        awake.append(is_readable(bridge.to_main.wake))
+    bridge.unwatch(loop)
+    loop.close()
+    return awake
+
+
+def test_one_message_wakes_in_its_turn(bridge: Bridge) -> None:
+    assert posted(bridge, 1) == [True, True]
+
+
+def test_many_messages_wake_in_the_turn_after(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("httpuv_kernel.bridge._TOGETHER", 1000.0)
+    assert posted(bridge, 10) == [False, True]
+
+
+def test_a_loop_that_ends_wakes_for_what_it_has_posted(bridge: Bridge) -> None:
+    loop = asyncio.new_event_loop()
+    bridge.watch(loop, lambda message: None)
+    bridge.post(("kind",))
+    bridge.unwatch(loop)
+    loop.close()
+    assert is_readable(bridge.to_main.wake)
 
 
 # -- plain values ----------------------------------------------------------------------------------

@@ -57,8 +57,18 @@ def test_a_batch_of_any_size(pair: Pair, size: int) -> None:
     ids=repr,
 )  # fmt: skip
 def test_every_plain_value(pair: Pair, value: object) -> None:
-    pair[0].put([value])
-    assert transfer(*pair) == [[value]]
+    for batch in ([value], [value] * 10):  # a long one is written in another form
+        pair[0].put(batch)
+        assert transfer(*pair) == [batch]
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_messages_that_share_values(pair: Pair, count: int) -> None:
+    """They are sent once where that is shorter, and are there in each."""
+    shared = [(b"host", b"a"), ("text", 2**60, 1.5)]
+    batch = [(number, shared, [shared]) for number in range(count)]
+    pair[0].put(batch)
+    assert transfer(*pair) == [batch]
 
 
 def test_both_directions_are_apart(pair: Pair) -> None:
