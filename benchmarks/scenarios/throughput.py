@@ -89,10 +89,10 @@ def static(bench: Bench) -> Iterator[Row]:
     """Files; of the large one bytes, by a reader that is quicker than the servers."""
     with side_by_side(bench, _STATIC_PEERS) as (targets, _):
         _prepare(targets, {f"/static/{name}": SIZES[name] for name in _STATIC_BARS})
-        quick = without(targets, servers.HTTP_SERVER, servers.HTTPUV_R)
+        quick = without(targets, *(name for name in _STATIC_PEERS if name != servers.NGINX))
         for name, bars in _STATIC_BARS.items():
             measure = f"file of {SIZES[name]:,} bytes"
-            some = targets if name == SMALL else without(quick, servers.TORNADO)
+            some = targets if name == SMALL else quick
             loads = _loads(bench, some, f"/static/{name}", _CONNECTIONS, measure)
             yield Row(measure, "1/s", each(loads, "rate"), bars)
         yield _large_file(bench, quick)
