@@ -14,6 +14,10 @@ LAB44 := .venv-lab44
 LAB45 := .venv-lab45
 AUTOBAHN := .venv-autobahn
 OTHERS := $(OLD) $(NEW) $(LAB44) $(LAB45)
+PYTHONS = IPYKERNEL6_PYTHON=$(abspath $(OLD)/bin/python) \
+	IPYTHON8_PYTHON=$(abspath $(OLD)/bin/python) \
+	PYTHON313_PYTHON=$(if $(PYTHON313),$(abspath $(NEW)/bin/python)) \
+	LAB44_PYTHON=$(abspath $(LAB44)/bin/python) LAB45_PYTHON=$(abspath $(LAB45)/bin/python)
 
 .PHONY: demo test test-process matrix fuzz soak slowhttptest style types bench autobahn clean
 
@@ -22,15 +26,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.tools $(addsuffix /.installed,$(OTHERS))
 	tests/setup_debian.sh
-	IPYKERNEL6_PYTHON=$(abspath $(OLD)/bin/python) IPYTHON8_PYTHON=$(abspath $(OLD)/bin/python) \
-	PYTHON313_PYTHON=$(if $(PYTHON313),$(abspath $(NEW)/bin/python)) \
-	LAB44_PYTHON=$(abspath $(LAB44)/bin/python) LAB45_PYTHON=$(abspath $(LAB45)/bin/python) \
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTHONS) $(BIN)/python -m pytest $(ARGS)
 
 # The behaviour of servers once more, with the network side in a process of its own.
-test-process: $(VENV)/.tools $(OLD)/.installed
-	IPYKERNEL6_PYTHON=$(abspath $(OLD)/bin/python) HTTPUV_TEST_ISOLATION=process \
-	$(BIN)/python -m pytest -m "not browser" $(ARGS)
+test-process: $(VENV)/.tools $(addsuffix /.installed,$(OTHERS))
+	$(PYTHONS) HTTPUV_TEST_ISOLATION=process $(BIN)/python -m pytest -m "not browser" $(ARGS)
 
 # The suite on every supported Python, with the oldest and newest of what it stands on.
 matrix: $(VENV)/.installed
