@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from httpuv_kernel import HTTPUV, WebServer, later, run_now, service, start_server
+from httpuv_kernel import HTTPUV, Request, WebServer, later, run_now, service, start_server
 from httpuv_kernel.network.http1 import Connection
 
 T = TypeVar("T")
@@ -427,3 +427,15 @@ def configure(**traits: object) -> None:
     """Set limits of the servers that are started from here on; undone after the test."""
     for name, value in traits.items():
         setattr(HTTPUV.instance(), name, value)
+
+
+def seen(look: Callable[[Request], T], *args: Any, **kwargs: Any) -> T:
+    """What `look` finds in a request that came over the network."""
+    found: list[T] = []
+
+    def app(request: Request) -> dict[str, object]:
+        found.append(look(request))
+        return {}
+
+    assert Serving(app).ask(*args, **kwargs).status == 200
+    return found[0]
