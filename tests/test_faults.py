@@ -5,6 +5,7 @@ How a server is stopped is in test_stop.py.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import logging
 import os
@@ -19,6 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from fuzz.harness import Peer
 from helpers import (
     Client,
     Closed,
@@ -219,6 +221,22 @@ def test_a_file_that_is_replaced_while_it_is_sent_goes_out_as_it_was(
         os.replace(tmp_path / "new", tmp_path / "f.bin")
         assert in_thread(client.read_exactly, LARGE) == b"1" * LARGE
         assert in_thread(client.ask, "GET", "/f.bin").body == b"2" * 1000
+
+
+# -- clients ---------------------------------------------------------------------------------------
+
+
+def test_a_client_that_resets_while_its_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio's transport says so when it is to end what it sends, and not before."""
+    peer = Peer()
+
+    def write_eof() -> None:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    monkeypatch.setattr(peer.transport, "write_eof", write_eof)
+    peer.send(b"GET / HTTP/1.1\r\nno colon\r\n\r\n")
+    assert peer.written.startswith(b"HTTP/1.1 400 ")
+    assert peer.is_closed
 
 
 # -- descriptors -----------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from .pages import error_reply
 from .reading import RequestReader
 from .sources import BodySource
 from .websocket import WebSocketConnection
-from .writing import ResponseWriter, reset
+from .writing import ResponseWriter, half_close, reset
 
 __all__ = ["Connection"]
 
@@ -398,10 +398,9 @@ class Connection(asyncio.Protocol):
         self._drop_requests()
         self._reader.discard()
         self._deadline = monotonic() + self.listener.limits.linger_timeout
-        if exchange.complete:
+        if exchange.complete or not half_close(self._transport):
             self._transport.close()
         else:
-            self._transport.write_eof()
             self._transport.resume_reading()
 
     def _drop_requests(self) -> None:

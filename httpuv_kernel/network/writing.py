@@ -24,7 +24,7 @@ from .exchange import Exchange, ResponseStream
 from .framing import BodyEncoder, date_line, weak_etag
 from .sources import BodySource, MemorySource
 
-__all__ = ["ResponseSink", "ResponseWriter", "reset"]
+__all__ = ["ResponseSink", "ResponseWriter", "half_close", "reset"]
 
 log = logging.getLogger("httpuv_kernel")
 
@@ -56,6 +56,15 @@ def reset(transport: asyncio.Transport) -> None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     transport.abort()
+
+
+def half_close(transport: asyncio.Transport) -> bool:
+    """End what we send, behind what is written; False when the client is gone already."""
+    try:
+        transport.write_eof()
+    except OSError:  # of asyncio's, when the client has reset the connection a moment ago
+        return False
+    return True
 
 
 class ResponseSink(Protocol):
