@@ -33,7 +33,7 @@ from .messages import Message
 __all__ = ["Bridge", "Channel", "Gathering", "NetworkEnd", "Questions", "WakeFd"]
 
 _FEW: Final = 3
-_TOGETHER: Final = 500e-6  # the longest that a message waits for others
+_TOGETHER: Final = 500e-6  # a message waits for others so long, and until its turn is over
 
 
 class WakeFd:
@@ -328,9 +328,10 @@ class Bridge(Questions):
         """Do so no longer."""
         loop.remove_reader(self.to_network.wake.fileno())
         self._handle = None
-        self._call_soon = _call_now  # the loop ends, and nothing that it was to call is called
-        if self.to_main:
-            self.to_main.nudge()
+        # The loop ends, and nothing that it was to call is called: not the wake-up either on which
+        # `put` counts, though what it was for may have been taken.
+        self._call_soon = _call_now
+        self.to_main.nudge()
 
     def mend(self) -> None:
         """Look whether a wake-up was lost; an interrupt may cut one in two."""

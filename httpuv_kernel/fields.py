@@ -134,21 +134,21 @@ def response_head(status: int, headers: HeaderInput | None, reason: str | None) 
     Raises:
         ValueError, TypeError: what the app wrote cannot be sent; see `status_line`, `encode_field`.
     """
-    if not headers:
-        key: object = (status, reason)
-    elif type(headers) is dict:
+    # True == 1 and 200.0 == 200 would share a key with the int.
+    if type(status) is not int or (headers and type(headers) is not dict):
+        return _encode_head(status, headers, reason)
+    key: object = (status, reason)
+    if headers:
+        assert type(headers) is dict
         for value in headers.values():
             if type(value) is not str:
                 return _encode_head(status, headers, reason)
         key = (status, reason, tuple(headers.items()))
-    else:
-        return _encode_head(status, headers, reason)
     try:
         head = _CACHE.get(key)
-    except TypeError:  # an unhashable status: let the check name it
+    except TypeError:  # a reason that cannot be hashed: let the check name it
         return _encode_head(status, headers, reason)
-    # True == 1 and 200.0 == 200 share a key with the int: only an int may use the entry.
-    if head is None or type(status) is not int:
+    if head is None:
         head = _encode_head(status, headers, reason)
         if len(_CACHE) >= _CACHE_SIZE:
             _CACHE.clear()

@@ -239,10 +239,19 @@ def test_many_messages_wake_in_the_turn_after(
     assert posted(bridge, 10) == [False, True]
 
 
-def test_a_loop_that_ends_wakes_for_what_it_has_posted(bridge: Bridge) -> None:
+@pytest.mark.parametrize("taken", [False, True], ids=["waiting", "taken"])
+def test_a_loop_that_ends_wakes_for_what_it_has_posted(bridge: Bridge, taken: bool) -> None:
+    """Also for what a reader that was awake has taken: it sleeps, and no `put` would wake it."""
     loop = asyncio.new_event_loop()
     bridge.watch(loop, lambda message: None)
+    taking = bridge.to_main.take()
+    if taken:
+        bridge.to_main.put((0.0, ("other",)))
+        next(taking)
     bridge.post(("kind",))
+    if taken:
+        list(taking)
+        bridge.to_main.wake.clear()
     bridge.unwatch(loop)
     loop.close()
     assert is_readable(bridge.to_main.wake)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -187,6 +188,14 @@ def test_the_memory_of_heads_is_bounded() -> None:
     for i in range(2 * fields._CACHE_SIZE):
         response_head(200, {"X-I": str(i)}, None)
     assert len(fields._CACHE) <= fields._CACHE_SIZE
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.ACCEPTED, 202.0], ids=repr)
+def test_a_status_that_only_equals_an_integer_is_not_remembered(status: object) -> None:
+    """An enum's member, for one, could not cross the bridge."""
+    with suppress(TypeError, ValueError):
+        response_head(status, None, None)  # type: ignore[arg-type]
+    assert type(response_head(202, None, None).status) is int
 
 
 # -- the headers of a request ----------------------------------------------------------------------

@@ -100,6 +100,16 @@ def test_one_slow_callback_does_not_end_a_flood() -> None:
     assert network.told == ["cork", "uncork", "cork"]
 
 
+@pytest.mark.parametrize("seconds", [0.011, 5.0])
+def test_a_long_callback_does(seconds: float) -> None:
+    """It may keep the GIL, and then the thread that lets out what is held cannot."""
+    pacing, network = flooded()
+    pacing.begin(1.0)
+    pacing.step(1.0 + seconds)
+    pacing.begin(2.0 + seconds)
+    assert network.told == ["cork", "uncork"]
+
+
 def test_some_slow_callbacks_do() -> None:
     pacing, network = flooded()
     pacing.begin(1.0)

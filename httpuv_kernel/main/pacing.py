@@ -20,6 +20,7 @@ _QUICK: Final = 100e-6  # seconds that a quick callback takes at most
 _FLOOD: Final = 64  # so many more of them than slow ones, and the next is taken to be quick as well
 _MOST: Final = 2 * _FLOOD  # that are remembered
 _SLOW: Final = 16  # so many quick ones a slow one outweighs; the system makes some of them slow
+_LONG: Final = 0.01  # seconds that no system takes a core away for; such a one outweighs all
 _TOGETHER: Final = 500e-6  # the longest that an answer waits for others
 
 
@@ -44,8 +45,9 @@ class Pacing:
 
     def step(self, now: float) -> None:
         """One has run."""
-        if now - self._last > _QUICK:
-            self._quick = max(0, self._quick - _SLOW)
+        taken = now - self._last
+        if taken > _QUICK:
+            self._quick = 0 if taken > _LONG else max(0, self._quick - _SLOW)
             self.end()
             self.begin(now)
         else:

@@ -23,6 +23,7 @@ from .. import messages
 from ..config import HTTPUV
 from ..errors import NetworkError
 from ..hosts import Host, find_host
+from ..memory import reuse_freed_blocks
 from .exchange import AppServer, Exchanges
 from .loop import MainLoop
 from .networks import Network, ThreadNetwork
@@ -49,6 +50,7 @@ class Runtime:
     """The two sides of this process. Any thread, if nothing else is said."""
 
     def __init__(self, host: Host) -> None:
+        reuse_freed_blocks()
         self.inbox = Inbox()
         self.servers: dict[int, AppServer] = {}
         self.loop = MainLoop(host, self.inbox)

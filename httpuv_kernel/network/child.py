@@ -22,6 +22,7 @@ from typing import Any
 from .. import messages
 from ..bridge import Gathering, WakeFd
 from ..link import Bell, Link, LinkClosed
+from ..memory import reuse_freed_blocks
 from .listener import begin_ids_at
 from .loop import HEARTBEAT, NetworkSide
 
@@ -166,6 +167,7 @@ def main(link_fd: int, wake_fd: int, bell_fd: int, first_id: int, directory: str
     _fill_standard_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main side
     begin_ids_at(first_id)
+    reuse_freed_blocks()
     if directory:
         tempfile.tempdir = directory
     wake = WakeFd(wake_fd)
