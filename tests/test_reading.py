@@ -91,6 +91,15 @@ def test_a_request_is_told_before_its_body(sink: Sink, split: str, name: str, cl
     assert feed(sink, pieces) == ["head", request_told, "body b'abc'"]
 
 
+def test_what_is_beside_a_body_counts_for_that_body_alone(sink: Sink) -> None:
+    configure(header_bytes=4096)
+    head = request("POST", headers=CHUNKED)
+    trailers = [head, b"3\r\nabc\r\n0\r\n", b"X: " + b"a" * 3000 + b"\r\n\r\n"]
+    extension = [head, b"3;" + b"a" * 3000, b"\r\nabc\r\n0\r\n\r\n"]
+    told = ["head", "request keep 0", "body b'abc'"]
+    assert feed(sink, [*trailers, *extension]) == told * 2
+
+
 def test_a_head_is_told_without_waiting_for_its_body(sink: Sink) -> None:
     assert feed(sink, [request("POST", headers=LENGTH)]) == ["head", "request keep 0"]
 
