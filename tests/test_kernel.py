@@ -139,8 +139,9 @@ def test_interrupt_ends_a_service_without_limit(kernel: Kernel) -> None:
     ran = []
     later(lambda: ran.append(1), 0.05)
     later(interrupt, 0.1)
-    later(lambda: ran.append(2), 5)
+    cancel = later(lambda: ran.append(2), 5)
     service(0)
+    cancel()
     """
     kernel.run(code)
     assert kernel.value("ran") == [1]
