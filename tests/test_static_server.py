@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from helpers import Client, Work, in_thread, request, wait_until
+from static_site import site_fixtures
 
 from httpuv_kernel import (
     InvalidAddressError,
@@ -30,22 +31,7 @@ from httpuv_kernel import (
 from httpuv_kernel.errors import StaticPathError
 from httpuv_kernel.main import static_server
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path.resolve() / "pub"
-    for name in ("index.html", "a.txt", "sub/index.html", "sub/b.txt"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(f"this is {name}")
-    return root
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Path:
-    other = tmp_path.resolve() / "other"
-    other.mkdir()
-    (other / "a.txt").write_text("the other a")
-    return other
+root, other = site_fixtures()
 
 
 @pytest.fixture
