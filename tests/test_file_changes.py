@@ -9,13 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers import Client, Closed, request, settle, wait_until
 
 from httpuv_kernel import start_server
-from httpuv_kernel.network.files import (
-    FileCache,
-)
+from httpuv_kernel.network.files import FileCache
 
 # -- files that change ---------------------------------------------------------------------------
 
@@ -278,11 +277,13 @@ def test_descriptors_are_closed(tmp_path: Path) -> None:
 
 
 def descriptors_of(path: Path) -> int:
-    """How often this process has a file open."""
+    """How often a file is open, in this process or in a network process."""
     found = 0
-    for fd in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # the one that lists them
-            found += os.readlink(f"/proc/self/fd/{fd}").startswith(str(path))
+    this = psutil.Process()
+    for process in [this, *this.children()]:
+        for fd in Path(f"/proc/{process.pid}/fd").iterdir():
+            with suppress(OSError):  # the one that lists them
+                found += os.readlink(fd).startswith(str(path))
     return found
 
 
