@@ -167,12 +167,12 @@ class Questions(ABC):
     def send(self, message: Message) -> None:
         """Hand a message to the network side. Any thread of the main side's process."""
 
-    def send_last(self, message: Message) -> None:
-        """The same for the last message of an exchange, which `cork` may hold back. Main thread."""
+    def send_soon(self, message: Message) -> None:
+        """The same for one that `cork` may hold back, with all that follow it. Main thread."""
         self.send(message)
 
     def cork(self) -> None:  # noqa: B027
-        """From now until `uncork`, last messages may wait for each other, a moment. Main thread."""
+        """From now until `uncork`, some messages may wait for each other, a moment. Main thread."""
 
     def uncork(self) -> None:  # noqa: B027
         """Send what waits. Main thread."""
@@ -288,6 +288,8 @@ class Bridge(Questions):
         if self._check_plain:
             message = marshal.loads(marshal.dumps(message))
         self.to_network.put(message)
+
+    send_soon = send  # costs the main thread nothing that others could share
 
     def nudge(self) -> None:
         """Wake the network side, whatever the state says. Any thread, and a signal's handler."""

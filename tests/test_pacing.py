@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -184,6 +184,34 @@ def test_no_answer_waits_for_a_slow_callback() -> None:
         return True
 
     assert ask_idle(call, ask)
+
+
+@pytest.mark.parametrize("large", [0, 7], ids=["small", "some large"])
+def test_all_pieces_of_a_stream_come_in_order(large: int) -> None:
+    pieces = [f"{n} " + "x" * (5000 if large and n % large == 0 else 0) for n in range(2000)]
+
+    def ask(server: WebServer, client: Client) -> str:
+        return client.ask().text
+
+    assert ask_idle(lambda request: {"body": iter(pieces)}, ask) == "".join(pieces)
+
+
+def test_no_piece_waits_for_a_slow_one() -> None:
+    """After many quick ones, when nobody can know that the next is slow."""
+    read = threading.Event()
+
+    def pieces() -> Iterator[str]:
+        yield from ["x"] * QUICK
+        yield str(read.wait(5))
+
+    def ask(server: WebServer, client: Client) -> bytes:
+        client.send(request())
+        client.read_head()
+        assert [client.read_chunk() for _ in range(QUICK)] == [b"x"] * QUICK
+        read.set()
+        return client.read_chunk()
+
+    assert ask_idle(lambda request: {"body": pieces()}, ask) == b"True"
 
 
 def test_a_message_does_not_overtake_an_answer() -> None:

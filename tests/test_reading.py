@@ -179,6 +179,22 @@ def test_what_is_not_one_whole_request_is_not_known(sink: Sink, data: bytes) -> 
     assert known == {}
 
 
+def test_a_known_request_that_asks_to_close_is_the_last(sink: Sink) -> None:
+    known: dict[bytes, Exchange] = {}
+    data = request(headers=[("Connection", "close")])
+    for _ in range(2):
+        feed(sink, [data, data], known)
+        assert list(known) == [data]
+    assert sink.told == ["head", "request whole 0", "request whole 0"]
+
+
+def test_a_request_before_a_refused_one_is_not_known(sink: Sink) -> None:
+    known: dict[bytes, Exchange] = {}
+    feed(sink, [request() + request(host=None)], known)
+    assert sink.told[-1] == "request 400 0"
+    assert known == {}
+
+
 def test_a_known_request_is_another_each_time(sink: Sink) -> None:
     known: dict[bytes, Exchange] = {}
     feed(sink, [request()], known)

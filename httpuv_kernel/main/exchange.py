@@ -323,12 +323,17 @@ class Answer:
         self.server.network.send(message)
 
     @property
+    def network(self) -> Questions:
+        """Where the answer goes."""
+        return self.server.network
+
+    @property
     def is_live(self) -> bool:
         """Whether the client is there and the answer not complete."""
         return self._exchanges.is_live(self.id)
 
     def _send(self, message: messages.Message) -> None:
-        self.server.network.send_last(message)
+        self.server.network.send_soon(message)
         self.finish()
 
     def fail(self, error: BaseException) -> None:

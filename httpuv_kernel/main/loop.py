@@ -217,7 +217,8 @@ class MainLoop:
                 "be called in another, such as a Jupyter subshell's or a widget callback's"
             )
         with self._guard:
-            self._pacing.end()
+            for network in list(self.networks):  # it may wait, with what a callback has sent
+                network.uncork()
             outer, self._running = self._running, True
             self._serving += 1
             try:

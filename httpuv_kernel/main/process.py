@@ -37,7 +37,8 @@ log = logging.getLogger("httpuv_kernel")
 
 _SEND_TIMEOUT = 10.0  # the process does nothing but serve: one that takes longer hangs
 _START_TIMEOUT = 20.0
-_HELD_BYTES = 4096  # of a body: larger ones are worth a packet of their own
+_HELD_KINDS = frozenset({messages.RESPOND, messages.CHUNK})
+_HELD_BYTES = 4096  # of a body or piece: larger ones are worth a packet of their own
 _GLANCE = 0.02  # another thread may read the reply that one waits for
 _PACKAGE = str(Path(__file__).parent.parent)
 # The package without its __init__, which imports the main side: half the time to start. Modules of
@@ -140,9 +141,9 @@ class ProcessBridge(Questions):
         self._flush()
 
     @InterruptGuard.waits
-    def send_last(self, message: messages.Message) -> None:
-        """Hand over the last message of an exchange, or keep it for the others. Main thread."""
-        small = message[0] == messages.RESPOND and len(message[-1]) <= _HELD_BYTES
+    def send_soon(self, message: messages.Message) -> None:
+        """Hand over a response or a piece of one, or keep it for the others. Main thread."""
+        small = message[0] in _HELD_KINDS and len(message[-1]) <= _HELD_BYTES
         if small and self._corked:
             self._held.add(message)
         else:

@@ -15,12 +15,14 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 from .. import messages
+from ..bridge import Questions
 from .later import Entry
 
 __all__ = ["AsyncBodyStream", "BodyStream"]
 
 _WINDOW: Final = 256 * 1024
 _TURN: Final = 200e-6  # seconds of pieces in one callback
+_MANY: Final = 8  # pieces of a turn after which those of the next one wait for each other
 _END: Final = object()
 
 
@@ -34,6 +36,10 @@ class StreamedAnswer(Protocol):
     @property
     def is_live(self) -> bool:
         """Whether the client is there and the answer not complete."""
+
+    @property
+    def network(self) -> Questions:
+        """Where the answer goes."""
 
     def send(self, message: messages.Message) -> None:
         """Send what is not the end of the answer."""
@@ -91,7 +97,7 @@ class _Stream:
             self.begun = True
             answer.send((messages.START, answer.id, answer.waited, self._head, chunk, self._length))
         elif chunk:
-            answer.send((messages.CHUNK, answer.id, chunk))
+            answer.network.send_soon((messages.CHUNK, answer.id, chunk))
         self._in_flight += len(chunk)
 
     def _end(self) -> None:
@@ -114,6 +120,7 @@ class BodyStream(_Stream):
         super().__init__(answer, head, length)
         self._body = body
         self._waits = False
+        self._is_quick = False  # in its last turn
 
     def begin(self) -> None:
         """Ask for the first piece."""
@@ -122,12 +129,24 @@ class BodyStream(_Stream):
     def _pull(self) -> None:
         """Send what comes quickly, at least a piece; then others have a turn."""
         self._answer.entry = None
-        until = monotonic() + _TURN
+        if self._is_quick:
+            self._answer.network.cork()
+            self._send_turn()
+            self._answer.network.uncork()
+        else:
+            self._send_turn()
+
+    def _send_turn(self) -> None:
+        count, until = 0, monotonic() + _TURN
         while self._send_next():
+            count += 1
             self._waits = not self._has_room
             if self._waits:
                 return
-            if monotonic() > until:
+            now = monotonic()
+            if now > until:
+                # A piece that took long may keep the GIL the next time, and with it what waits.
+                self._is_quick = count >= _MANY and now < until + _TURN
                 self._answer.push(self._pull)
                 return
 

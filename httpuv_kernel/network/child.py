@@ -178,7 +178,9 @@ def main(link_fd: int, wake_fd: int, bell_fd: int, first_id: int, directory: str
     logger = logging.getLogger("httpuv_kernel")
     logger.addHandler(_Forward(end, bell))
     logger.propagate = False
-    logger.setLevel(logging.DEBUG)  # the bell has what the main side wants
+    logger.setLevel(logging.DEBUG)  # for those below it; the bell has what the main side wants
+    # It is asked before a record is made, which costs half of what a connection does.
+    logger.isEnabledFor = lambda level: level >= bell.log_level  # type: ignore[method-assign]
     try:
         side.run(lambda: end.post((messages.REPLY, 0, None)))
     finally:

@@ -119,10 +119,12 @@ class RequestReader:
         if self.phase is IDLE:
             known = self._known.get(data)
             if known is not None:
+                if not known.keep_alive:
+                    self._enter(DISCARD)
                 self._sink.request_read(known.copy())
                 return b""
             rest = self._parse(data)
-            if self._whole == 1 and self.phase is IDLE and not rest:
+            if self._whole == 1 and not rest:
                 self._remember(data)
             return rest
         return self._parse(data)
@@ -187,6 +189,8 @@ class RequestReader:
         """A chunk that is just one request: a client that sends it again is not parsed again."""
         exchange = self._last
         if exchange is None or len(data) > _KNOWN_BYTES or exchange.facts.upgrade is not None:
+            return
+        if self.phase is not (IDLE if exchange.keep_alive else DISCARD):
             return
         if len(self._known) >= _KNOWN_REQUESTS:
             self._known.clear()
