@@ -7,13 +7,15 @@ from typing import TypeVar
 
 import pytest
 from helpers import (
+    Client,
     Serving,
+    during,
     in_thread,
     request,
     seen,
 )
 
-from httpuv_kernel import Request, run_now
+from httpuv_kernel import Request, run_now, start_server
 from httpuv_kernel import __version__ as version
 
 T = TypeVar("T")
@@ -58,6 +60,25 @@ def test_a_key(key: str, value: str) -> None:
     headers = [("Content-Type", "text/x-test"), ("X-Some-Name", "a value")]
     target = "/a%20b/c?d=e%20f&g"
     assert seen(lambda request: request[key], "POST", target, headers, b"abc") == value
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("0.0.0.0", "127.0.0.2"), ("0.0.0.0", "127.0.0.3"), ("::", "::1")],
+)
+def test_the_address_that_the_client_asked(host: str, address: str) -> None:
+    """A server at all of them; each connection has one."""
+
+    def app(request: Request) -> dict[str, str]:
+        return {"body": f"{request['SERVER_NAME']} {request['SERVER_PORT']}"}
+
+    with start_server(host, 0, app, quiet=True) as server:
+
+        def ask() -> str:
+            with Client(server.port, address) as client:
+                return client.ask().text
+
+        assert during(ask) == f"{address} {server.port}"
 
 
 def test_ports() -> None:

@@ -12,9 +12,9 @@ import socket
 import stat
 import sys
 from collections.abc import Generator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from ..messages import TCP, Place
+from ..messages import TCP, Address, Place
 
 __all__ = ["Binding", "bind"]
 
@@ -22,6 +22,8 @@ __all__ = ["Binding", "bind"]
 # would be megabytes, and milliseconds to put them there. Accepted sockets inherit it.
 _UNSENT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _UNSENT_BYTES = 256 * 1024
+
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
 
 
 class Binding(NamedTuple):
@@ -32,6 +34,14 @@ class Binding(NamedTuple):
     path: str = ""
     inode: tuple[int, int] = (0, 0)
     """Device and inode of the path; another program may have put its own socket there since."""
+
+    @property
+    def address(self) -> Address | None:
+        """Host and port, unless it listens at several addresses at once, or at none."""
+        name = self.sock.getsockname()
+        if not isinstance(name, tuple) or name[0] in _WILDCARDS:
+            return None
+        return name[0], str(name[1])
 
     def remove_path(self) -> None:
         """Remove the file of a Unix socket, if it is still ours."""

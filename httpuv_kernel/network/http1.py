@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         self.writer = ResponseWriter(self, transport, listener.limits, listener.loop)
         self._inflow = Inflow(self._reader, transport, listener.loop, self._go_on)
         self._peer = endpoint(transport, "peername")
-        self._local = endpoint(transport, "sockname")
+        self._local = listener.address or endpoint(transport, "sockname")
         self._deadline = monotonic() + listener.limits.header_timeout
         if not listener.admit(self):
             if listener.is_flooded:

@@ -111,6 +111,8 @@ class Listener:
         self._crowd_notes, self._busy_notes = Seldom(), Seldom()
         self._upgraded: set[Client] = set()
         self._bindings: list[Binding] = []
+        self.address: Address | None = None
+        """Where all of its connections end, if that is known beforehand."""
         self._servers: list[asyncio.AbstractServer] = []
         self._ends = False
 
@@ -121,6 +123,8 @@ class Listener:
             OSError: the system refused; nothing is bound then.
         """
         self._bindings = bind(place)
+        if len(self._bindings) == 1:
+            self.address = self._bindings[0].address
         self.gate = self._gate(self._bindings[0].port)
         try:
             for binding in self._bindings:

@@ -103,7 +103,7 @@ class RequestReader:
         self._skips_head = False  # from an upgrade with a body until its second header block
         self._whole = 0  # requests that ended in this chunk
         self._last: Exchange | None = None  # the last of them, if it has no body
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = None  # from the first to be parsed on
         self._exchange: Exchange | None = None
         self._target = b""
         self._chunk = 0  # size of the chunk that is parsed
@@ -145,6 +145,8 @@ class RequestReader:
             self._head_fed += len(data)
         elif self.phase is BODY:
             self._no_body += len(data)
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -246,6 +248,7 @@ class RequestReader:
         exchange = self._exchange
         assert exchange is not None
         parser = self._parser
+        assert parser is not None
         exchange.method = parser.get_method()
         exchange.version = version = parser.get_http_version()
         exchange.http11 = version == "1.1"
@@ -293,6 +296,7 @@ class RequestReader:
         exchange.complete = True
         announced = self.phase is BODY
         if not announced:
+            assert self._parser is not None
             exchange.keep_alive = self._parser.should_keep_alive()
         # Bytes after a request that asks to close are no request.
         self._enter(IDLE if exchange.keep_alive else DISCARD)
