@@ -11,6 +11,7 @@ from httptools import HttpParserCallbackError
 from httpuv_kernel import HTTPUV
 from httpuv_kernel.network.exchange import Exchange
 from httpuv_kernel.network.gate import Gate
+from httpuv_kernel.network.known import KnownRequests
 from httpuv_kernel.network.reading import RequestReader
 
 UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "h2c")]
@@ -52,12 +53,9 @@ def sink() -> Sink:
     return Sink()
 
 
-def feed(
-    sink: Sink, pieces: Iterable[bytes], known: dict[bytes, Exchange] | None = None
-) -> list[str]:
-    reader = RequestReader(
-        sink, HTTPUV.instance().limits(), Gate(None), {} if known is None else known
-    )
+def feed(sink: Sink, pieces: Iterable[bytes]) -> list[str]:
+    limits = HTTPUV.instance().limits()
+    reader = RequestReader(sink, limits, Gate(None), KnownRequests(limits.header_bytes))
     for piece in pieces:
         while piece:
             piece = reader.feed(piece)
@@ -142,64 +140,3 @@ def test_an_error_of_our_own_is_not_hidden(data: bytes) -> None:
     with pytest.raises(HttpParserCallbackError) as caught:
         feed(Broken(), [data])
     assert isinstance(caught.value.__context__, ZeroDivisionError)
-
-
-# -- requests that are known -----------------------------------------------------------------------
-
-
-def test_few_requests_are_known(sink: Sink) -> None:
-    known: dict[bytes, Exchange] = {}
-    for number in range(1000):
-        feed(sink, [request(target=f"/{number}")], known)
-        assert len(known) <= 256
-    assert len(known) > 100
-
-
-def test_each_request_of_a_connection_is_known(sink: Sink) -> None:
-    known: dict[bytes, Exchange] = {}
-    data = [request(target=f"/{number}") for number in range(3)]
-    feed(sink, data, known)
-    assert list(known) == data
-
-
-def test_a_large_request_is_not_known(sink: Sink) -> None:
-    known: dict[bytes, Exchange] = {}
-    feed(sink, [request(target="/" + "a" * 3000)], known)
-    assert known == {}
-
-
-@pytest.mark.parametrize(
-    "data",
-    [request("POST", body=b"abc"), request() * 2, request()[:-1], request(host=None)],
-    ids=["body", "two", "not whole", "refused"],
-)
-def test_what_is_not_one_whole_request_is_not_known(sink: Sink, data: bytes) -> None:
-    known: dict[bytes, Exchange] = {}
-    feed(sink, [data], known)
-    assert known == {}
-
-
-def test_a_known_request_that_asks_to_close_is_the_last(sink: Sink) -> None:
-    known: dict[bytes, Exchange] = {}
-    data = request(headers=[("Connection", "close")])
-    for _ in range(2):
-        feed(sink, [data, data], known)
-        assert list(known) == [data]
-    assert sink.told == ["head", "request whole 0", "request whole 0"]
-
-
-def test_a_request_before_a_refused_one_is_not_known(sink: Sink) -> None:
-    known: dict[bytes, Exchange] = {}
-    feed(sink, [request() + request(host=None)], known)
-    assert sink.told[-1] == "request 400 0"
-    assert known == {}
-
-
-def test_a_known_request_is_another_each_time(sink: Sink) -> None:
-    known: dict[bytes, Exchange] = {}
-    feed(sink, [request()], known)
-    first = sink.exchange
-    feed(sink, [request()], known)
-    assert sink.exchange is not first
-    assert known[request()] not in (first, sink.exchange)
-    assert (sink.exchange.facts, sink.exchange.complete) == (first.facts, True)

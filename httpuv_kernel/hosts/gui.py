@@ -16,9 +16,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 __all__ = ["GuiLoops"]
+
+_OVERLOOKED: Final = 500  # milliseconds
 
 
 class Watcher(ABC):
@@ -27,8 +29,16 @@ class Watcher(ABC):
     pulse: ClassVar[int]
     """Milliseconds between the turns of asyncio, when tasks need some."""
 
-    def __init__(self, kernel: Any, fd: int, readable: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        kernel: Any,
+        fd: int,
+        readable: Callable[[], None],
+        tasks: Collection[asyncio.Task[Any]],
+    ) -> None:
+        """`tasks`: those of the kernel's asyncio loop that are to be helped along."""
         self._kernel = kernel
+        self._tasks = tasks
         # Its own: Tcl hangs on a descriptor that another thread closes before this is closed.
         self._fd = os.dup(fd)
         self._readable = readable
@@ -48,26 +58,39 @@ class Watcher(ABC):
         self._is_closed = True
         os.close(self._fd)
 
-    def help_along(self, tasks: Collection[asyncio.Task[Any]]) -> None:
+    def help_along(self) -> None:
         """As long as there are tasks, have the kernel leave this loop for a moment every so often.
 
         asyncio's loop then runs, and the kernel enters this one anew. It is the kernel's own way
         from a GUI's loop to a message; running asyncio's loop inside this one would lose messages.
         Before ipykernel 6.30 there is no such way, and tasks wait for the next message.
         """
-        if tasks and not self._pulses:
+        if self._is_unfinished and not self._pulses:
             self._pulses = True
-            self._call_later(0, lambda: self._pulse(tasks))
+            self._call_later(0, self._pulse)
 
-    def _pulse(self, tasks: Collection[asyncio.Task[Any]]) -> None:
+    def look_after(self) -> None:
+        """From now on see to it that the kernel overlooks no message for longer than a moment.
+
+        ipykernel may enter this loop while a message that came just then waits for asyncio's, and
+        the next messages do not wake it: ZeroMQ announces them only to one who has read the first.
+        """
+        if not self._is_closed:
+            self.help_along()
+            self._call_later(_OVERLOOKED, self.look_after)
+
+    @property
+    def _is_unfinished(self) -> bool:
+        """Whether asyncio's loop has something to do."""
+        return bool(self._tasks or getattr(self._kernel.io_loop.asyncio_loop, "_ready", ()))
+
+    def _pulse(self) -> None:
         leave = getattr(self._kernel.eventloop, "_schedule_exit", None)
-        # ipykernel 7 may enter this loop while a message that came just then waits for the other.
-        unfinished = tasks or getattr(self._kernel.io_loop.asyncio_loop, "_ready", ())
-        self._pulses = bool(unfinished) and leave is not None and not self._is_closed
+        self._pulses = self._is_unfinished and leave is not None and not self._is_closed
         if self._pulses:
             if leave is not None and self.is_idle:
                 leave(0)
-            self._call_later(self.pulse, lambda: self._pulse(tasks))
+            self._call_later(self.pulse, self._pulse)
 
     @property
     @abstractmethod
@@ -86,10 +109,10 @@ class QtWatcher(Watcher):
 
     pulse = 10
 
-    def __init__(self, kernel: Any, fd: int, readable: Callable[[], None]) -> None:
+    def __init__(self, kernel: Any, fd: int, readable: Callable[[], None], *more: Any) -> None:
         from IPython.external.qt_for_kernel import QtCore
 
-        super().__init__(kernel, fd, readable)
+        super().__init__(kernel, fd, readable, *more)
         self._single_shot = QtCore.QTimer.singleShot
         kind = QtCore.QSocketNotifier.Type.Read
         self._notifier = QtCore.QSocketNotifier(self._fd, kind, kernel.app)
@@ -128,10 +151,10 @@ class TkWatcher(Watcher):
     _bare: ClassVar[Any] = None
     _roots: ClassVar[list[Any]] = []
 
-    def __init__(self, kernel: Any, fd: int, readable: Callable[[], None]) -> None:
+    def __init__(self, *arguments: Any) -> None:
         import tkinter
 
-        super().__init__(kernel, fd, readable)
+        super().__init__(*arguments)
         if TkWatcher._bare is None:
             TkWatcher._bare = tkinter.Tcl().tk
         self._mask = tkinter.READABLE
@@ -210,7 +233,7 @@ class GuiLoops:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if self._watcher is not None:
-            self._watcher.help_along(self._tasks)
+            self._watcher.help_along()
 
     def _changed(self, _: object) -> None:
         if _on_main():  # of a subshell, ipykernel runs the GUI's loop in the subshell
@@ -221,9 +244,9 @@ class GuiLoops:
         kind = _WATCHERS.get(getattr(self._kernel.eventloop, "__name__", ""))
         if kind is not None and self.wanted:
             with suppress(ImportError):  # no such toolkit: its loop will not run either
-                self._watcher = kind(self._kernel, self._fd, self._readable)
+                self._watcher = kind(self._kernel, self._fd, self._readable, self._tasks)
                 self._watcher.enable(True)
-                self._watcher.help_along(self._tasks)
+                self._watcher.look_after()
 
     def _unwatch(self) -> None:
         watcher, self._watcher = self._watcher, None

@@ -20,10 +20,10 @@ from ..fields import ResponseHead
 from ..messages import STOPPED, Address, Handlers, Limits, Place, ServerStatus, Settings
 from ..static_paths import StaticTable
 from .binding import Binding, bind
-from .exchange import Exchange
 from .gate import Gate
 from .internal import InternalRoutes
 from .journal import Journal, Seldom
+from .known import KnownRequests
 from .published import Published
 from .static import StaticSite
 
@@ -100,7 +100,7 @@ class Listener:
         self.gate = self._gate(0)
         self.journal = Journal(self.limits.journal_entries, logs=settings.access_log)
         self.internal = InternalRoutes(self, settings.identity, settings.control)
-        self.known_requests: dict[bytes, Exchange] = {}
+        self.known_requests = KnownRequests(self.limits.header_bytes)
         self.set_app(settings.handlers, settings.static_table)
         self._exchanges = exchanges
         self._waiting: dict[int, float] = {}  # since when

@@ -20,6 +20,7 @@ from .exchange import Exchange
 from .files import failure_status
 from .framing import RequestRefused, examine_request, parser_refusal
 from .gate import Gate
+from .known import KnownRequests
 
 __all__ = ["BODY", "DISCARD", "HEAD", "IDLE", "Reading", "RequestReader", "RequestSink"]
 
@@ -39,9 +40,6 @@ class Reading(Enum):
 
 # Before Python 3.12 to find a member in its class takes as long as a call.
 IDLE, HEAD, BODY, DISCARD = Reading
-
-_KNOWN_REQUESTS = 256
-_KNOWN_BYTES = 2048
 
 _NEXT: Final = {
     IDLE: frozenset({HEAD, DISCARD}),
@@ -91,10 +89,8 @@ class RequestReader:
         "phase",
     )
 
-    def __init__(
-        self, sink: RequestSink, limits: Limits, gate: Gate, known: dict[bytes, Exchange]
-    ) -> None:
-        """`known` is shared by the connections of a server: whole requests by their bytes."""
+    def __init__(self, sink: RequestSink, limits: Limits, gate: Gate, known: KnownRequests) -> None:
+        """`known` is shared by the connections of a server."""
         self._sink = sink
         self._limits = limits
         self._gate = gate
@@ -117,15 +113,16 @@ class RequestReader:
         if self.phase is DISCARD:
             return b""
         if self.phase is IDLE:
-            known = self._known.get(data)
-            if known is not None:
-                if not known.keep_alive:
+            exchange = self._known.recall(data, self._gate)
+            if exchange is not None:
+                if not exchange.keep_alive:
                     self._enter(DISCARD)
-                self._sink.request_read(known.copy())
+                self._sink.request_read(exchange)
                 return b""
             rest = self._parse(data)
-            if self._whole == 1 and not rest:
-                self._remember(data)
+            if self._has_read_one():
+                assert self._last is not None
+                self._known.remember(data, self._last)
             return rest
         return self._parse(data)
 
@@ -187,16 +184,11 @@ class RequestReader:
         self._skips_head = False
         return rest
 
-    def _remember(self, data: bytes) -> None:
-        """A chunk that is just one request: a client that sends it again is not parsed again."""
-        exchange = self._last
-        if exchange is None or len(data) > _KNOWN_BYTES or exchange.facts.upgrade is not None:
-            return
-        if self.phase is not (IDLE if exchange.keep_alive else DISCARD):
-            return
-        if len(self._known) >= _KNOWN_REQUESTS:
-            self._known.clear()
-        self._known[data] = exchange.copy()
+    def _has_read_one(self) -> bool:
+        """Whether a chunk was just one request without a body, whose connection goes as it asks."""
+        if self._whole != 1 or self._last is None:
+            return False
+        return self.phase is (IDLE if self._last.keep_alive else DISCARD)
 
     def discard(self) -> None:
         """Throw away whatever still comes."""
