@@ -23,8 +23,9 @@ from .bridge import WakeFd
 
 __all__ = ["Bell", "Link", "LinkClosed", "socket_pair"]
 
-_HEADER: Final = struct.Struct("!QB")  # the packet's number; whether its batch goes on
+_HEADER: Final = struct.Struct("!QI")  # the packet's number; how many follow in its batch
 _PIECE: Final = 96 * 1024
+_KEPT: Final = 32  # pieces: a larger batch has a buffer of its own, which is not kept
 _BUFFER: Final = 4 * 1024 * 1024  # asked for; the system gives what it allows
 # Version 4 writes once what occurs twice, as the fields of a request that clients repeat. It has to
 # look for that, which pays from a few messages on.
@@ -123,9 +124,10 @@ class Link:
         self._next = 1
         self._sent = 0  # the number of the last packet that the system took
         self._received = 0
-        self._pieces: list[bytes] = []
-        self._packet = bytearray(_HEADER.size + _PIECE)
-        self._body = memoryview(self._packet)[_HEADER.size :]
+        self._packet = memoryview(bytearray(_HEADER.size + _PIECE))
+        self._header, self._body = self._packet[: _HEADER.size], self._packet[_HEADER.size :]
+        self._batch = memoryview(b"")  # where a batch of several packets is put together
+        self._filled = 0
 
     def fileno(self) -> int:
         """The socket's descriptor; -1 once closed."""
@@ -141,7 +143,7 @@ class Link:
         with self._numbers:
             first = last = self._next
             if len(data) <= _PIECE:
-                data = _HEADER.pack(first, False) + data
+                data = _HEADER.pack(first, 0) + data
             else:
                 last += (len(data) - 1) // _PIECE
             self._next = last + 1
@@ -165,7 +167,7 @@ class Link:
                     self._sock.send(data)
                 else:
                     start = (number - first) * _PIECE
-                    header = _HEADER.pack(number, number < last)
+                    header = _HEADER.pack(number, last - number)
                     self._sock.sendmsg((header, memoryview(data)[start : start + _PIECE]))
                 self._sent = number
         except BlockingIOError:
@@ -182,25 +184,42 @@ class Link:
         """
         while True:
             try:
-                size = self._sock.recv_into(self._packet)
+                if self._filled:
+                    room = self._batch[self._filled : self._filled + _PIECE]
+                    size = self._sock.recvmsg_into([self._header, room])[0]
+                else:
+                    size = self._sock.recv_into(self._packet)
             except BlockingIOError:
                 return None
             except OSError as error:
                 raise LinkClosed from error
             if not size:
                 raise LinkClosed
-            number, goes_on = _HEADER.unpack_from(self._packet)
+            number, left = _HEADER.unpack_from(self._packet)
             if number <= self._received:  # sent twice
                 continue
             self._received = number
-            if not goes_on and not self._pieces:
+            if not left and not self._filled:
                 batch: list[Any] = marshal.loads(self._body)  # which ignores what is behind
                 return batch
-            self._pieces.append(bytes(self._body[: size - _HEADER.size]))
-            if not goes_on:
-                data, self._pieces = b"".join(self._pieces), []
-                batch = marshal.loads(data)
-                return batch
+            if not self._filled:
+                self._begin_batch(left + 1)
+            self._filled += size - _HEADER.size
+            if not left:
+                return self._end_batch()
+
+    def _begin_batch(self, packets: int) -> None:
+        """Make room for a batch, and put the packet there that was read as if it were alone."""
+        if len(self._batch) < packets * _PIECE:
+            self._batch = memoryview(bytearray(packets * _PIECE))
+        self._batch[:_PIECE] = self._body
+
+    def _end_batch(self) -> list[Any]:
+        batch: list[Any] = marshal.loads(self._batch[: self._filled])
+        self._filled = 0
+        if len(self._batch) > _KEPT * _PIECE:
+            self._batch = memoryview(b"")
+        return batch
 
     def close(self) -> None:
         """Close this end; the other sees it."""
