@@ -131,8 +131,10 @@ class BodyStream(_Stream):
         self._answer.entry = None
         if self._is_quick:
             self._answer.network.cork()
-            self._send_turn()
-            self._answer.network.uncork()
+            try:
+                self._send_turn()
+            finally:
+                self._answer.network.uncork()
         else:
             self._send_turn()
 
