@@ -25,8 +25,8 @@ _CHART = Path(__file__).with_name("results.svg")
 
 # What the figures do not say by themselves.
 _NOTES = (
-    "wrk sends the same request again and again, and equal small requests of a server are parsed "
-    "once; the row with another URL in each request is what that gains.",
+    "wrk sends the same request again and again. A server of ours parses equal small requests, and "
+    "equal fields of others, once; the row with another URL and field in each is without that.",
     "A server in a process has two processes on the one core: what it costs to go from one to the "
     "other, a kernel with two cores to itself does not pay.",
 )

@@ -1,6 +1,6 @@
 -- What wrk is to ask for beside its URL, and its figures in one line: responses/s, bytes/s, p50 and
 -- p99 in µs, socket errors, status errors.
--- Arguments: "upload SIZE" posts so many bytes, "fresh" has another URL in each request.
+-- Arguments: "upload SIZE" posts so many bytes, "fresh" has another URL and field in each request.
 local count = 0
 
 function init(args)
@@ -11,6 +11,7 @@ function init(args)
     local path = wrk.path
     request = function()
       count = count + 1
+      wrk.headers["X-Count"] = count
       return wrk.format(nil, path .. "?n=" .. count)
     end
   end

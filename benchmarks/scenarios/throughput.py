@@ -53,7 +53,7 @@ def dynamic(bench: Bench) -> Iterator[Row]:
             if connections == 1:
                 yield Row("latency p50, 1 connection", "µs", each(loads, "p50"))
                 yield Row("latency p99, 1 connection", "µs", each(loads, "p99"))
-        for what, more in (("another URL in each request", "fresh"), ("no keep-alive", CLOSE)):
+        for what, more in (("another URL and field in each", "fresh"), ("no keep-alive", CLOSE)):
             measure = f"{HELLO}, {_CONNECTIONS} connections, {what}"
             some = without(targets, servers.HTTPUV_R, servers.TORNADO, servers.AIOHTTP)
             loads = _loads(bench, some, "/", _CONNECTIONS, measure, more)
