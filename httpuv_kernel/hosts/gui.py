@@ -72,25 +72,36 @@ class Watcher(ABC):
     def look_after(self) -> None:
         """From now on see to it that the kernel overlooks no message for longer than a moment.
 
-        ipykernel may enter this loop while a message that came just then waits for asyncio's, and
-        the next messages do not wake it: ZeroMQ announces them only to one who has read the first.
+        ipykernel may enter this loop, or stay in it, with a message unread that came just then;
+        none is announced any more until that one has been read.
         """
         if not self._is_closed:
+            if _has_unread(self._kernel):
+                self._leave()
             self.help_along()
             self._call_later(_OVERLOOKED, self.look_after)
 
     @property
     def _is_unfinished(self) -> bool:
-        """Whether asyncio's loop has something to do."""
-        return bool(self._tasks or getattr(self._kernel.io_loop.asyncio_loop, "_ready", ()))
+        """Whether asyncio's loop is to run."""
+        if self._tasks:
+            return True
+        # ipykernel 7 may enter this loop while a message that it has read waits for the other; 6
+        # looks at its queue before, and leaves things there that need not be done.
+        ready = getattr(self._kernel.io_loop.asyncio_loop, "_ready", ())
+        return bool(ready) and not hasattr(self._kernel, "msg_queue")
 
     def _pulse(self) -> None:
-        leave = getattr(self._kernel.eventloop, "_schedule_exit", None)
-        self._pulses = self._is_unfinished and leave is not None and not self._is_closed
+        self._pulses = self._is_unfinished and not self._is_closed and self._leave()
         if self._pulses:
-            if leave is not None and self.is_idle:
-                leave(0)
             self._call_later(self.pulse, self._pulse)
+
+    def _leave(self) -> bool:
+        """Have the kernel leave this loop, if that is its own; False when it has no way to."""
+        leave = getattr(self._kernel.eventloop, "_schedule_exit", None)
+        if leave is not None and self.is_idle:
+            leave(0)
+        return leave is not None
 
     @property
     @abstractmethod
@@ -102,6 +113,21 @@ class Watcher(ABC):
 
     @abstractmethod
     def _call_later(self, milliseconds: int, function: Callable[[], None]) -> None: ...
+
+
+def _has_unread(kernel: Any) -> bool:
+    """Whether a message of the main shell is there that the kernel has not read."""
+    from zmq import POLLIN
+
+    try:
+        from ipykernel.eventloops import get_shell_stream
+    except ImportError:  # ipykernel 6
+        stream = kernel.shell_stream
+    else:
+        stream = get_shell_stream(kernel)  # type: ignore[no-untyped-call]
+    # Early ipykernel 7 has no such function, and its stream is another thread's.
+    is_ours = stream is not None and stream.io_loop is kernel.io_loop and not stream.closed()
+    return is_ours and bool(stream.socket.EVENTS & POLLIN)
 
 
 class QtWatcher(Watcher):
