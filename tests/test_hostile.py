@@ -31,6 +31,7 @@ from httpuv_kernel.network.binding import bind
 from httpuv_kernel.network.body import BodyBuffer
 from httpuv_kernel.network.exchange import Exchange
 from httpuv_kernel.network.gate import Gate
+from httpuv_kernel.network.known import KnownRequests
 from httpuv_kernel.network.reading import RequestReader
 
 UPGRADE = request("POST", "/", [("Connection", "Upgrade"), ("Upgrade", "h2c")], b"a")
@@ -97,7 +98,8 @@ def test_upgrades_are_not_nested() -> None:
         body_refused = request_read
 
     sink = Sink()
-    reader = RequestReader(sink, HTTPUV.instance().limits(), Gate(None), {})
+    limits = HTTPUV.instance().limits()
+    reader = RequestReader(sink, limits, Gate(None), KnownRequests(limits.header_bytes))
     data = UPGRADE * 3000
     while data:
         data = reader.feed(data)
