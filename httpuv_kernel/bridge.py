@@ -168,7 +168,7 @@ class Questions(ABC):
         """Hand a message to the network side. Any thread of the main side's process."""
 
     def send_soon(self, message: Message) -> None:
-        """The same for one that `cork` may hold back, with all that follow it. Main thread."""
+        """The same for one that may wait for the next ones while there is a cork. Main thread."""
         self.send(message)
 
     def cork(self) -> None:  # noqa: B027
@@ -289,7 +289,7 @@ class Bridge(Questions):
             message = marshal.loads(marshal.dumps(message))
         self.to_network.put(message)
 
-    send_soon = send  # costs the main thread nothing that others could share
+    send_soon = send  # to wake a thread is cheap: nothing is gained by waiting
 
     def nudge(self) -> None:
         """Wake the network side, whatever the state says. Any thread, and a signal's handler."""

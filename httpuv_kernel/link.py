@@ -215,8 +215,8 @@ class Link:
         self._batch[:_PIECE] = self._body
 
     def _end_batch(self) -> list[Any]:
-        batch: list[Any] = marshal.loads(self._batch[: self._filled])
-        self._filled = 0
+        filled, self._filled = self._filled, 0
+        batch: list[Any] = marshal.loads(self._batch[:filled])
         if len(self._batch) > _KEPT * _PIECE:
             self._batch = memoryview(b"")
         return batch

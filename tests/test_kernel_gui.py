@@ -418,6 +418,14 @@ def test_a_cell_that_runs_the_loop_itself_is_not_mixed_with_callbacks(
     assert typical_seconds(lambda: get(port)) < 0.3
 
 
+@pytest.mark.parametrize(("toolkit", "code"), [(n[:2], c) for n, c in NESTED.items()], ids=NESTED)
+def test_a_message_that_waits_for_such_a_cell(kernel: Kernel, gui: Cell, code: str) -> None:
+    """Also when the cell ends with turning the loop off."""
+    kernel.serve(HELLO)
+    kernel.begin(f"{code}\n        get_ipython().run_line_magic('gui', '')")
+    assert kernel.value("6 * 7") == 42
+
+
 def test_a_callback_that_runs_the_loop_itself(kernel: Kernel) -> None:
     switch(kernel, "qt")
     code = """

@@ -132,8 +132,8 @@ def test_anything_else_is_parsed(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [request("POST", body=b"abc"), request() * 2, request()[:-1], request(host=None),
-     request() + request(host=None), request(headers=UPGRADE)],
-    ids=["body", "two", "not whole", "refused", "one, and a refused one", "upgrade"],
+     request() + request(host=None), request(headers=UPGRADE), request("CONNECT") + request()],
+    ids=["body", "two", "not whole", "refused", "one, and a refused one", "upgrade", "connect"],
 )  # fmt: skip
 def test_what_is_not_one_whole_request_is_not_known(data: bytes) -> None:
     known = known_requests()
@@ -175,6 +175,16 @@ def test_a_large_target_is_not_let_through() -> None:
     (refused,) = feed(known, [request(target="/" + "a" * 1500)]).requests
     assert refused.refusal is not None
     assert refused.refusal.status == 431
+
+
+def test_many_small_fields_are_not_let_through() -> None:
+    """They count as with a space, which they need not have."""
+    configure(header_bytes=400)
+    fields = b"a:b\r\n" * 60
+    known = known_requests()
+    feed(known, [b"GET / HTTP/1.1\r\nHost: a\r\n%s\r\n" % fields])
+    data = b"GET /%s HTTP/1.1\r\nHost: a\r\n%s\r\n" % (b"a" * 50, fields)
+    assert feed(known, [data]).what() == feed(known_requests(), [data]).what()
 
 
 def test_few_are_known() -> None:

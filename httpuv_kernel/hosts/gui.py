@@ -76,7 +76,8 @@ class Watcher(ABC):
         none is announced any more until that one has been read.
         """
         if not self._is_closed:
-            if _has_unread(self._kernel):
+            # To look takes note of a message, so it must be read: only where the kernel then is.
+            if self.is_idle and self._exit is not None and _has_unread(self._kernel):
                 self._leave()
             self.help_along()
             self._call_later(_OVERLOOKED, self.look_after)
@@ -96,9 +97,14 @@ class Watcher(ABC):
         if self._pulses:
             self._call_later(self.pulse, self._pulse)
 
+    @property
+    def _exit(self) -> Callable[[float], None] | None:
+        """How the kernel leaves this loop in so many seconds, if it can."""
+        return getattr(self._kernel.eventloop, "_schedule_exit", None)
+
     def _leave(self) -> bool:
         """Have the kernel leave this loop, if that is its own; False when it has no way to."""
-        leave = getattr(self._kernel.eventloop, "_schedule_exit", None)
+        leave = self._exit
         if leave is not None and self.is_idle:
             leave(0)
         return leave is not None

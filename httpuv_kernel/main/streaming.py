@@ -144,6 +144,7 @@ class BodyStream(_Stream):
             count += 1
             self._waits = not self._has_room
             if self._waits:
+                self._is_quick = False
                 return
             now = monotonic()
             if now > until:

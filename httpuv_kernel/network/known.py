@@ -31,8 +31,8 @@ class KnownRequests:
     __slots__ = ("_longest", "_requests", "_templates")
 
     def __init__(self, header_bytes: int) -> None:
-        """`header_bytes`: no request is longer, whatever its target."""
-        self._longest = min(_KNOWN_BYTES, header_bytes)
+        """`header_bytes`: no header block is longer; its measure is up to a quarter above ours."""
+        self._longest = min(_KNOWN_BYTES, header_bytes * 4 // 5)
         self._requests: dict[bytes, Exchange] = {}
         self._templates: dict[bytes, Exchange] = {}  # by what follows the request line
 
@@ -56,7 +56,7 @@ class KnownRequests:
         return exchange
 
     def remember(self, data: bytes, exchange: Exchange) -> None:
-        """These bytes are just this request, which has no body."""
+        """These bytes are this request, which has no body, and what its connection ignores."""
         if len(data) > self._longest or exchange.facts.upgrade is not None:
             return
         _keep(self._requests, data, exchange)

@@ -120,7 +120,7 @@ class RequestReader:
                 self._sink.request_read(exchange)
                 return b""
             rest = self._parse(data)
-            if self._has_read_one():
+            if not rest and self._has_read_one():
                 assert self._last is not None
                 self._known.remember(data, self._last)
             return rest
