@@ -211,7 +211,10 @@ class Link:
     def _begin_batch(self, packets: int) -> None:
         """Make room for a batch, and put the packet there that was read as if it were alone."""
         if len(self._batch) < packets * _PIECE:
-            self._batch = memoryview(bytearray(packets * _PIECE))
+            try:
+                self._batch = memoryview(bytearray(packets * _PIECE))
+            except MemoryError as error:  # what follows would be taken for another batch
+                raise LinkClosed from error
         self._batch[:_PIECE] = self._body
 
     def _end_batch(self) -> list[Any]:

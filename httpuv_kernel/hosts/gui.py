@@ -76,11 +76,12 @@ class Watcher(ABC):
         none is announced any more until that one has been read.
         """
         if not self._is_closed:
-            # To look takes note of a message, so it must be read: only where the kernel then is.
-            if self.is_idle and self._exit is not None and _has_unread(self._kernel):
+            self._call_later(_OVERLOOKED, self.look_after)
+            # To look takes note of a message, so that must be read: only where the kernel does so.
+            looks = self.is_idle and self._exit is not None and not self._pulses
+            if looks and _has_unread(self._kernel):
                 self._leave()
             self.help_along()
-            self._call_later(_OVERLOOKED, self.look_after)
 
     @property
     def _is_unfinished(self) -> bool:
@@ -123,17 +124,20 @@ class Watcher(ABC):
 
 def _has_unread(kernel: Any) -> bool:
     """Whether a message of the main shell is there that the kernel has not read."""
-    from zmq import POLLIN
+    from zmq import POLLIN, ZMQError
 
     try:
         from ipykernel.eventloops import get_shell_stream
-    except ImportError:  # ipykernel 6
+    except ImportError:  # ipykernel 6, early 7
         stream = kernel.shell_stream
     else:
         stream = get_shell_stream(kernel)  # type: ignore[no-untyped-call]
     # Early ipykernel 7 has no such function, and its stream is another thread's.
-    is_ours = stream is not None and stream.io_loop is kernel.io_loop and not stream.closed()
-    return is_ours and bool(stream.socket.EVENTS & POLLIN)
+    if stream is None or stream.io_loop is not kernel.io_loop or stream.closed():
+        return False
+    with suppress(ZMQError):  # it ends
+        return bool(stream.socket.EVENTS & POLLIN)
+    return False
 
 
 class QtWatcher(Watcher):

@@ -217,7 +217,7 @@ class MainLoop:
                 "be called in another, such as a Jupyter subshell's or a widget callback's"
             )
         with self._guard:
-            for network in list(self.networks):  # it may wait, with what a callback has sent
+            for network in list(self.networks):  # what the callback around this has sent
                 network.uncork()
             outer, self._running = self._running, True
             self._serving += 1

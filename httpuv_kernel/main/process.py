@@ -142,7 +142,7 @@ class ProcessBridge(Questions):
 
     @InterruptGuard.waits
     def send_soon(self, message: messages.Message) -> None:
-        """Hand over a response or a piece of one, or keep it for the others. Main thread."""
+        """Hand it over, or keep a small response, or piece of one, for the next. Main thread."""
         small = message[0] in _HELD_KINDS and len(message[-1]) <= _HELD_BYTES
         if small and self._corked:
             self._held.add(message)

@@ -143,14 +143,12 @@ class BodyStream(_Stream):
         while self._send_next():
             count += 1
             self._waits = not self._has_room
-            if self._waits:
-                self._is_quick = False
-                return
             now = monotonic()
-            if now > until:
+            if now > until or self._waits:
                 # A piece that took long may keep the GIL the next time, and with it what waits.
                 self._is_quick = count >= _MANY and now < until + _TURN
-                self._answer.push(self._pull)
+                if not self._waits:
+                    self._answer.push(self._pull)
                 return
 
     def _send_next(self) -> bool:
