@@ -28,6 +28,8 @@ from .loop import HEARTBEAT, NetworkSide
 
 __all__ = ["ChildEnd", "main"]
 
+_LOGGERS = ("httpuv_kernel", "httpuv_kernel.access", "httpuv_kernel.websocket")
+
 
 class ChildEnd:
     """The bridge as the network side sees it, over a link.
@@ -132,16 +134,24 @@ class ChildEnd:
 class _Forward(logging.Handler):
     """Has the main side log what this one logs, where the user has set up logging."""
 
-    def __init__(self, end: ChildEnd, bell: Bell) -> None:
+    def __init__(self, end: ChildEnd) -> None:
         super().__init__()
         self._end = end
-        self._bell = bell
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record that is wanted, unless the main side has long not listened."""
-        if record.levelno >= self._bell.log_level and not self._end.is_full:
+        """Send a record, unless the main side has long not listened."""
+        if not self._end.is_full:
             text = self.format(record)
             self._end.post((messages.LOG, record.name, record.levelno, text))
+
+
+def _forward_logs(handler: logging.Handler, bell: Bell) -> None:
+    """Give it what the main side wants now; other records are not even made."""
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        logger.addHandler(handler)
+        logger.isEnabledFor = lambda level: level >= bell.log_level  # type: ignore[method-assign]
 
 
 def _fill_standard_streams() -> None:
@@ -175,12 +185,7 @@ def main(link_fd: int, wake_fd: int, bell_fd: int, first_id: int, directory: str
     end = ChildEnd(Link(socket.socket(fileno=link_fd)), wake, bell)
     side = NetworkSide(end, HEARTBEAT)
     end.on_closed = side.stop
-    logger = logging.getLogger("httpuv_kernel")
-    logger.addHandler(_Forward(end, bell))
-    logger.propagate = False
-    logger.setLevel(logging.DEBUG)  # for those below it; the bell has what the main side wants
-    # It is asked before a record is made, which costs half of what a connection does.
-    logger.isEnabledFor = lambda level: level >= bell.log_level  # type: ignore[method-assign]
+    _forward_logs(_Forward(end), bell)
     try:
         side.run(lambda: end.post((messages.REPLY, 0, None)))
     finally:
