@@ -66,7 +66,7 @@ class RecordMagics(Magics):
         """Show the last responses of the servers of this kernel, the oldest first.
 
         "ms" is from the request's arrival to the last byte; "waited ms" is how much of that the
-        kernel was busy with something else.
+        kernel was busy with something else. A status of 499: the client left before any response.
         """
         which, level = arguments.which, arguments.level
         if level is None and which and which.upper() in LEVELS and which not in call_names():

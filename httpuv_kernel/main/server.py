@@ -56,16 +56,17 @@ class LogEntry(NamedTuple):
     """One response of the access log."""
 
     time: datetime
-    """When it was written, in local time."""
+    """When it was written, or its client left, in local time."""
     client: str
     method: str
     target: str
     """Path and query, below the token."""
     status: int
+    """499 if the client left before any response, as in nginx's log."""
     size: int
-    """Bytes of the body, before compression."""
+    """Bytes of the body, before compression; fewer than it has if the client left meanwhile."""
     seconds: float
-    """From the request's arrival to the last byte."""
+    """From the request's arrival to the last byte, or until the client left."""
     waited: float
     """Seconds of that until the main thread began with it; 0 for what it was not asked."""
 

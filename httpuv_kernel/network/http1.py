@@ -24,7 +24,7 @@ from ..messages import ACK, BODY, GONE, HEADERS, REQUEST, WS_CLOSED, WS_OPEN
 from . import answering, reading
 from .exchange import Exchange, Reply
 from .framing import RequestRefused, error_response
-from .handshake import answer_handshake, asks_for_websocket, upgrade_refusal
+from .handshake import answer_handshake, asks_for_websocket
 from .inflow import Inflow
 from .listener import Listener, endpoint
 from .pages import error_reply
@@ -38,6 +38,7 @@ __all__ = ["Connection"]
 log = logging.getLogger("httpuv_kernel")
 
 _EXTRA_HEADERS: Final = {503: {"Retry-After": "1", "Refresh": "2"}}
+_CLIENT_LEFT: Final = 499  # in the access log, as nginx has it; no client is ever sent this
 
 
 class Connection(asyncio.Protocol):
@@ -106,9 +107,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: the main side need not answer it."""
         self._deadline = math.inf
-        if self._queue and self._queue[0].id:
-            self.listener.forget(self._queue[0].id)
-            self._not_wanted(self._queue[0])
+        if self._queue:
+            self._give_up(self._queue[0])
         self._enter(answering.CLOSED)
         self.writer.close()
         self._drop_requests()
@@ -181,8 +181,8 @@ class Connection(asyncio.Protocol):
             # The token's segment, without the slash that relative links need.
             location = f"{listener.gate.token.decode()}/{exchange.facts.target.decode('latin-1')}"
             self._reply(exchange, error_reply(exchange, 308, {"Location": location}))
-        elif self._answered_here(exchange):
-            pass
+        elif (reply := listener.answer(exchange)) is not None:
+            self._reply(exchange, reply)
         elif listener.handlers.on_headers:
             if self._register(exchange):
                 self._enter(answering.ASKED)
@@ -190,21 +190,6 @@ class Connection(asyncio.Protocol):
                 listener.bridge.post((HEADERS, exchange.id, listener.id, head))
         else:
             self._receive_or_call(exchange)
-
-    def _answered_here(self, exchange: Exchange) -> bool:
-        """Answer without the main side, or refuse an upgrade; False for what is the app's."""
-        listener = self.listener
-        reply = listener.internal.answer(exchange) if exchange.facts.is_internal else None
-        if reply is None and listener.published:
-            reply = listener.published.answer(exchange)
-        if reply is None and listener.site.table.has_paths:
-            reply = listener.site.answer(exchange)
-        if reply is None and asks_for_websocket(exchange):
-            compress, known = listener.limits.compress_messages, listener.handlers.on_ws_open
-            reply = upgrade_refusal(exchange, listener.gate, known, compress=compress)
-        if reply is not None:
-            self._reply(exchange, reply)
-        return reply is not None
 
     def _reply(self, exchange: Exchange, reply: Reply) -> None:
         self.writer.respond(exchange, reply.head, reply.body, reply.source)
@@ -262,6 +247,19 @@ class Connection(asyncio.Protocol):
             if self._answering in answering.OPENS and asks_for_websocket(exchange):
                 self.listener.bridge.post((WS_CLOSED, exchange.id, 1006, ""))
 
+    def _give_up(self, exchange: Exchange) -> None:
+        """Its client has left before the end of the response."""
+        if exchange.id:
+            self.listener.forget(exchange.id)
+            self._not_wanted(exchange)
+        if self._answering is answering.STREAMING:
+            self._record(exchange, self.writer.status, self.writer.sent)
+        elif self._answering is not answering.CLOSED:
+            self._record(exchange, _CLIENT_LEFT, 0)
+
+    def _record(self, exchange: Exchange, status: int, size: int) -> None:
+        self.listener.journal.record(self._peer[0], exchange, status, size)
+
     def _refuse(self, exchange: Exchange) -> None:
         """Answer a request that is not to be read on, and close."""
         refusal = exchange.refusal
@@ -294,7 +292,7 @@ class Connection(asyncio.Protocol):
             self._answer(exchange, handshake.status, handshake.text)
             return
         self._queue.popleft()
-        listener.journal.record(self._peer[0], exchange, 101, 0)
+        self._record(exchange, 101, 0)
         successor = WebSocketConnection(listener, exchange.id, transport, handshake.extensions)
         self._enter(answering.CLOSED)
         self.writer.close()
@@ -375,10 +373,10 @@ class Connection(asyncio.Protocol):
             exchange.discard()
         writer = self.writer
         writer.close_stream()
-        status, size = writer.status, writer.sent
-        if exchange.refusal is not None:
-            status, size = exchange.refusal.status, 0
-        self.listener.journal.record(self._peer[0], exchange, status, size)
+        if exchange.refusal is None:
+            self._record(exchange, writer.status, writer.sent)
+        else:
+            self._record(exchange, exchange.refusal.status, 0)
         if keep and not self._ended:
             self._deadline = math.inf
             self._enter(answering.NOTHING)

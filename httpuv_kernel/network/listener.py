@@ -20,7 +20,9 @@ from ..fields import ResponseHead
 from ..messages import STOPPED, Address, Handlers, Limits, Place, ServerStatus, Settings
 from ..static_paths import StaticTable
 from .binding import Binding, bind
+from .exchange import Exchange, Reply
 from .gate import Gate
+from .handshake import asks_for_websocket, upgrade_refusal
 from .internal import InternalRoutes
 from .journal import Journal, Seldom
 from .known import KnownRequests
@@ -272,6 +274,18 @@ class Listener:
         self._connections.discard(connection)
         self._upgraded.discard(connection)
         log.debug("a client is gone (%s); %d are left", error or "closed", len(self._connections))
+
+    def answer(self, exchange: Exchange) -> Reply | None:
+        """What this side answers, or refuses to upgrade; None for what is the app's."""
+        reply = self.internal.answer(exchange) if exchange.facts.is_internal else None
+        if reply is None and self.published:
+            reply = self.published.answer(exchange)
+        if reply is None and self.site.table.has_paths:
+            reply = self.site.answer(exchange)
+        if reply is None and asks_for_websocket(exchange):
+            compress, known = self.limits.compress_messages, self.handlers.on_ws_open
+            reply = upgrade_refusal(exchange, self.gate, known, compress=compress)
+        return reply
 
     def register(self, connection: Client) -> int:
         """An id for a request that the main side is to answer; 0 when too many wait for it."""
