@@ -140,6 +140,12 @@ class Reply:
         return "close" in ", ".join(self.all("connection")).lower()
 
 
+def reset(sock: socket.socket) -> None:
+    """Close it as one whose process is killed."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
 class Closed(ConnectionError):
     """The server closed where a response was expected."""
 
@@ -189,8 +195,7 @@ class Client:
 
     def reset(self) -> None:
         """Leave at once, as a process that is killed."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
+        reset(self.socket)
 
     def _receive(self) -> bool:
         try:

@@ -239,6 +239,24 @@ def test_a_client_that_resets_while_its_request_is_refused(monkeypatch: pytest.M
     assert peer.is_closed
 
 
+@linux
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_client_that_vanishes_with_many_requests_leaves_no_warning(
+    tmp_path: Path, loop: str
+) -> None:
+    """asyncio's transport warns of what is written behind the first that failed."""
+    with program(tmp_path, loop) as server:
+        with Client(server.port) as client:
+            assert client.ask(target="/a.txt").text == "a"
+            server.process.send_signal(signal.SIGSTOP)
+            client.send(request(target="/a.txt") * 50)
+            client.reset()
+        server.process.send_signal(signal.SIGCONT)
+        assert get(server.port, "/a.txt").text == "a"
+        server.run("while server.status().connections: time.sleep(0.01)")
+    assert "LOG WARNING" not in server.log
+
+
 # -- descriptors -----------------------------------------------------------------------------------
 
 

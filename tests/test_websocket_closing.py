@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from helpers import Serving, Work, configure, during, in_thread, run_until_idle, serve_until
+from helpers import (
+    Serving,
+    Work,
+    configure,
+    during,
+    in_thread,
+    reset,
+    run_until_idle,
+    serve_until,
+)
 from websocket import ABNF
 from websocket_client import Connection, Room, begin, open_socket, read_close, talk
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from httpuv_kernel import WebSocket, broadcast, list_servers
+from httpuv_kernel.network.websocket import WebSocketConnection
 
 # -- closing ---------------------------------------------------------------------------------------
 
@@ -82,6 +94,40 @@ def test_a_client_that_vanishes_is_1006() -> None:
     assert room.events == ["x", (1006, "")]
     room.sockets[0].send("nobody hears it")
     room.sockets[0].close()
+
+
+@pytest.mark.thread_only("the network thread's part of a send is replaced")
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("size", [1, 1000], ids=["short", "long"])
+@pytest.mark.parametrize("all_at_once", [False, True], ids=["send", "broadcast"])
+def test_what_is_sent_to_a_client_that_has_just_vanished_leaves_no_warning(
+    all_at_once: bool,
+    size: int,
+    loop: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """asyncio's transport warns of what is written behind the first that failed."""
+    if loop == "asyncio":
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    name = "send_frame" if all_at_once else "send"
+    send = getattr(WebSocketConnection, name)
+
+    def vanish(self: WebSocketConnection, *arguments: Any) -> None:
+        reset(connection.sock)
+        for _ in range(20):
+            send(self, *arguments)
+
+    monkeypatch.setattr(WebSocketConnection, name, vanish)
+    room = Room()
+    with open_socket(room) as (ws, connection):
+        if all_at_once:
+            broadcast([ws], "x" * size)
+        else:
+            ws.send("x" * size)
+        serve_until(lambda: room.events)
+    assert room.events == [(1006, "")]
+    assert caplog.records == []
 
 
 @pytest.mark.usefixtures("quick_heartbeat")

@@ -164,6 +164,8 @@ class Connection(asyncio.Protocol):
         try:
             while not (self.writer.paused or self._inflow.rests):
                 if self._queue and self._answering is answering.NOTHING:
+                    if self._transport.is_closing():  # it is lost, which we are told in a moment
+                        break
                     self._begin(self._queue[0])
                 elif self._inflow.kept and self._answering in answering.READS:
                     self._inflow.feed_kept()

@@ -258,18 +258,23 @@ class WebSocketConnection(asyncio.Protocol):
 
     # -- frames out ------------------------------------------------------------------------------
 
+    @property
+    def _is_open(self) -> bool:
+        """Whether what is sent may arrive; asyncio warns of writes to a client that is lost."""
+        return self._frames.state is OPEN and not self._transport.is_closing()
+
     def _write(self) -> None:
         for data in self._frames.data_to_send():
-            if data:
-                self._transport.write(data)
-            else:  # both close frames are out: the server closes first (section 7.1.1)
+            if not data:  # both close frames are out: the server closes first (section 7.1.1)
                 self._transport.close()
                 self._deadline = monotonic() + self._listener.limits.linger_timeout
+            elif not self._transport.is_closing():
+                self._transport.write(data)
 
     def send(self, data: bytes, binary: bool) -> None:
         """Send a message; nothing once the socket is closing."""
         size = len(data)
-        if self._frames.state is OPEN:
+        if self._is_open:
             if self.compression is None and size <= _SHORT_BYTES:
                 self._transport.write(bytes((_BINARY if binary else _TEXT, size)) + data)
             else:
@@ -282,7 +287,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def send_frame(self, wire: bytes, size: int) -> None:
         """Send a message that is a frame already."""
-        if self._frames.state is OPEN:
+        if self._is_open:
             self._transport.write(wire)
         self._sent(size)
 
