@@ -68,7 +68,7 @@ class LogEntry(NamedTuple):
     seconds: float
     """From the request's arrival to the last byte, or until the client left."""
     waited: float
-    """Seconds of that until the main thread began with it; 0 for what it was not asked."""
+    """Seconds of that until the main thread began with it; 0 for what that did not answer."""
 
     @classmethod
     def from_plain(cls, entry: messages.JournalEntry) -> LogEntry:

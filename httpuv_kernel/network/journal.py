@@ -58,7 +58,7 @@ class Journal:
             self.requests += 1
 
     def record(self, peer: str, exchange: Exchange, status: int, size: int) -> None:
-        """A response is written, with so many bytes of body."""
+        """A response is written, with so many bytes of body, or its client has left."""
         if exchange.facts.is_internal:
             return
         now, target = monotonic(), exchange.facts.target[:_TARGET_BYTES]

@@ -258,25 +258,25 @@ class WebSocketConnection(asyncio.Protocol):
 
     # -- frames out ------------------------------------------------------------------------------
 
-    @property
-    def _is_open(self) -> bool:
-        """Whether what is sent may arrive; asyncio warns of writes to a client that is lost."""
-        return self._frames.state is OPEN and not self._transport.is_closing()
+    def _put(self, data: bytes) -> None:
+        """Write it, unless the client is lost; asyncio's transport would warn of that."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def _write(self) -> None:
         for data in self._frames.data_to_send():
-            if not data:  # both close frames are out: the server closes first (section 7.1.1)
+            if data:
+                self._put(data)
+            else:  # both close frames are out: the server closes first (section 7.1.1)
                 self._transport.close()
                 self._deadline = monotonic() + self._listener.limits.linger_timeout
-            elif not self._transport.is_closing():
-                self._transport.write(data)
 
     def send(self, data: bytes, binary: bool) -> None:
         """Send a message; nothing once the socket is closing."""
         size = len(data)
-        if self._is_open:
+        if self._frames.state is OPEN:
             if self.compression is None and size <= _SHORT_BYTES:
-                self._transport.write(bytes((_BINARY if binary else _TEXT, size)) + data)
+                self._put(bytes((_BINARY if binary else _TEXT, size)) + data)
             else:
                 if binary:
                     self._frames.send_binary(data)
@@ -287,8 +287,8 @@ class WebSocketConnection(asyncio.Protocol):
 
     def send_frame(self, wire: bytes, size: int) -> None:
         """Send a message that is a frame already."""
-        if self._is_open:
-            self._transport.write(wire)
+        if self._frames.state is OPEN:
+            self._put(wire)
         self._sent(size)
 
     def _sent(self, size: int) -> None:
