@@ -18,6 +18,7 @@ from helpers import (
     serve_until,
     wait_until,
 )
+from websocket_peer import UPGRADE
 
 from httpuv_kernel import LogEntry, Request, WebServer, start_server
 
@@ -30,10 +31,6 @@ def only(server: WebServer) -> LogEntry:
     wait_until(server.log)
     (entry,) = server.log()
     return entry
-
-
-def asked(target: str) -> Callable[[Client], Reply]:
-    return lambda client: client.ask(target=target)
 
 
 # -- whole responses -------------------------------------------------------------------------------
@@ -127,15 +124,7 @@ def test_a_file_that_is_cut_has_the_bytes_so_far(tmp_path: Path) -> None:
 LEAVES = {
     "waits": request(target="/a"),
     "sends its body": request("POST", "/a", [("Content-Length", 10)]) + b"12345",
-    "waits for a socket": request(
-        target="/a",
-        headers=[
-            ("Connection", "Upgrade"),
-            ("Upgrade", "websocket"),
-            ("Sec-WebSocket-Version", 13),
-            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ],
-    ),
+    "waits for a socket": request(target="/a", headers=UPGRADE),
 }
 
 
@@ -168,7 +157,7 @@ def test_a_client_that_leaves_before_its_response(
 
 def test_a_client_that_leaves_after_its_response_is_logged_once() -> None:
     serving = Serving(lambda request: {"body": "a"})
-    serving.run(asked("/a"))
+    serving.ask(target="/a")
     wait_until(lambda: serving.server.status().connections == 0)
     assert only(serving.server).status == 200
 

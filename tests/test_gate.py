@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 from helpers import Client, during, request
+from websocket_peer import UPGRADE
 
 from httpuv_kernel import Request, WebSocket, start_pipe_server, start_server, static_path
 
@@ -20,9 +21,6 @@ TOKEN = "right-token-0123456789"
 WRONG = "wrong-token-0123456789"
 FOREIGN = "http://foreign.example"
 SECRET = "only for those who may ask"
-
-UPGRADE: list[tuple[str, object]] = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
-UPGRADE += [("Sec-WebSocket-Version", 13), ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")]
 
 
 class Route(NamedTuple):
